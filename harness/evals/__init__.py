@@ -1,0 +1,1 @@
+"""Suite × model → samples → scorecard → verdict."""

@@ -1,0 +1,131 @@
+"""What an evaluation leaves behind: samples, scorecards and verdicts, as frozen data."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class State(StrEnum):
+    """What a gate says."""
+
+    PASS = "PASS"
+    FAIL = "FAIL"
+    INCONCLUSIVE = "INCONCLUSIVE"
+    SKIPPED = "SKIPPED"
+    """A slice with fewer than `min_n` items: reported, not judged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A record with its answer and scores."""
+
+    id: str
+    gold: tuple[str, ...]
+    """Any of these is right."""
+    answer: str | None
+    """The parsed answer: a label or a text; None after an error or where nothing could be parsed."""
+    score: float
+    """0 to 1; an error or an unparsed answer scores 0 and stays in the denominator."""
+    slices: dict[str, str | list[str]]
+    unit: str
+    confidence: float | None = None
+    """Probability that the model gives its answer: softmax over the labels' log-probabilities."""
+    label_probs: dict[str, float] | None = None
+    output: str | None = None
+    """The text as the model wrote it."""
+    prompt_digest: str = ""
+    prompt_tok: int = 0
+    output_tok: int = 0
+    latency_ms: float | None = None
+    is_truncated: bool = False
+    error: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Sample:
+        return cls(**{**data, "gold": tuple(data["gold"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One number of a scorecard with its 95 % interval (two-sided, for display)."""
+
+    metric: str
+    slice: str
+    """`all`, `key=value`, or `label=value`."""
+    n: int
+    """Items in the denominator."""
+    hits: int | None
+    """Items in the numerator, for rates."""
+    score: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Scorecard:
+    """A run's numbers on one suite."""
+
+    suite: str
+    stage: str
+    identity: str
+    n: int
+    n_errors: int
+    n_truncated: int
+    readings: tuple[Reading, ...]
+    confusions: tuple[tuple[str, str, int], ...] = ()
+    """(gold, answer, count) of the most frequent mistakes."""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Scorecard:
+        readings = tuple(Reading(**reading) for reading in data["readings"])
+        confusions = tuple((gold, answer, count) for gold, answer, count in data["confusions"])
+        return cls(**{**data, "readings": readings, "confusions": confusions})
+
+
+@dataclass(frozen=True, slots=True)
+class RuleVerdict:
+    """What one rule says of one slice."""
+
+    rule: str
+    suite: str
+    metric: str
+    slice: str
+    n: int
+    score: float | None
+    low: float | None
+    """One-sided bound at `alpha` for PASS."""
+    high: float | None
+    """One-sided bound at `beta` for FAIL."""
+    threshold: float | None
+    verdict: State
+    reason: str
+    needed: int | None = None
+    """How many more items would settle it, if the score stays as it is; None when unknown or decided."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The AND of the rules for one stage."""
+
+    stage: str
+    identity: str
+    lock: str
+    """Digest of thresholds, data, template and scorers that the verdict stands on."""
+    verdict: State
+    rules: tuple[RuleVerdict, ...] = field(default=())
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Verdict:
+        rules = tuple(RuleVerdict(**{**rule, "verdict": State(rule["verdict"])}) for rule in data["rules"])
+        return cls(**{**data, "verdict": State(data["verdict"]), "rules": rules})

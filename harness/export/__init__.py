@@ -1,0 +1,1 @@
+"""Merge, convert, quantize, and the release folder."""

@@ -1,0 +1,1 @@
+"""One process a job, an append-only journal, run folders."""

@@ -1,0 +1,1 @@
+"""Things that answer: one small Protocol and its implementations."""

@@ -1,0 +1,1 @@
+"""What a person writes: suites, recipes, gates and devices, loaded from YAML."""

@@ -1,0 +1,98 @@
+"""A recipe: a base model, data, a tuning method, the suites that gate it, and what to export for whom."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from harness.specs.base import Document
+from harness.specs.device import Device
+from harness.specs.gate import Gate
+from harness.specs.suite import Domain, Name
+
+Quant = Literal["q8_0", "q6_k", "q5_k_m", "q5_0", "q4_k_m", "q4_0", "q3_k_m", "q2_k"]
+
+
+class Constraints(Document):
+    """What the domain demands, in the words of the decision flow."""
+
+    data_sensitive: bool = False
+    latency_ms: Annotated[float, Field(gt=0)] | None = None
+    budget: Literal["tight", "normal", "ample"] = "normal"
+    consequence: Literal["low", "medium", "high"] = "medium"
+    knowledge: Literal["stable", "changing"] = "stable"
+
+
+class Tune(Document):
+    """How the base is adapted."""
+
+    method: Literal["qlora", "lora"] = "qlora"
+    """`qlora` trains adapters over NF4 weights with double quantization; `lora` over 16-bit weights."""
+    rank: Annotated[int, Field(ge=1, le=256)] = 16
+    alpha: Annotated[float, Field(gt=0)] = 32.0
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    """Names of the linear layers that get an adapter."""
+    epochs: Annotated[float, Field(gt=0, le=100)] = 2.0
+    max_steps: Annotated[int, Field(ge=1)] | None = None
+    """Stops earlier than `epochs` would."""
+    batch: Annotated[int, Field(ge=1)] = 8
+    """Records an optimizer step."""
+    micro_batch: Annotated[int, Field(ge=1)] | None = None
+    """Records a forward pass; None means `batch`."""
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 5e-4
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup_frac: Annotated[float, Field(ge=0.0, le=0.5)] = 0.05
+    """Share of all steps spent warming up."""
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
+    clip_norm: Annotated[float, Field(gt=0)] = 1.0
+    max_tokens: Annotated[int, Field(ge=16)] = 512
+    """Longest training sequence, prompt and answer together."""
+    checkpoint_every: Annotated[int, Field(ge=1)] = 25
+    """Optimizer steps between checkpoints."""
+    seed: int = 17
+
+
+class Preflight(Document):
+    """What the data preflight may let through: every count is fatal above these, 0 by default."""
+
+    max_truncated_answers: Annotated[int, Field(ge=0)] = 0
+    max_overlaps: Annotated[int, Field(ge=0)] = 0
+    max_skipped: Annotated[int, Field(ge=0)] = 0
+    """Training records left out because they are too long."""
+
+
+class Export(Document):
+    """What is written for the edge."""
+
+    quants: Annotated[tuple[Quant, ...], Field(min_length=1)] = ("q8_0", "q5_k_m", "q4_k_m", "q4_0")
+    pick: Literal["smallest"] = "smallest"
+    max_mean_kl: Annotated[float, Field(gt=0)] = 0.5
+    """Largest mean KL of a quant from the f16 file, in nats a token."""
+
+
+class Recipe(Document):
+    """A whole release, from data to a gated GGUF."""
+
+    recipe: Name
+    version: Annotated[int, Field(ge=1)] = 1
+    domain: Domain
+    description: str = ""
+    constraints: Constraints = Constraints()
+    base: str
+    """`embedded:smollm2-135m`, a hub id, a folder with safetensors, or a GGUF file."""
+    suites: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Suite files, relative to the recipe's folder or its parent. The first one's training split trains."""
+    tune: Tune = Tune()
+    preflight: Preflight = Preflight()
+    gates: Annotated[tuple[Gate, ...], Field(min_length=1)]
+    export: Export = Export()
+    device: Device = Device(name="cpu")
+
+    @model_validator(mode="after")
+    def _micro_batch_divides(self) -> Recipe:
+        micro = self.tune.micro_batch
+        if micro is not None and self.tune.batch % micro:
+            raise ValueError(f"tune.micro_batch {micro} does not divide tune.batch {self.tune.batch}")
+        return self

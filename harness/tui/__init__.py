@@ -1,0 +1,1 @@
+"""The terminal: reads run folders, loads no model."""
