@@ -33,7 +33,7 @@ class Journal:
         """Appends one event; `sync` makes it survive a power cut (a kill needs no sync)."""
         self._seq += 1
         line = {"seq": self._seq, "time": round(time.time(), 3), "event": name, **data}
-        os.write(self._handle, (json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n").encode())
+        os.write(self._handle, (json.dumps(line, allow_nan=False) + "\n").encode())
         if sync:
             os.fsync(self._handle)
 

@@ -1,0 +1,89 @@
+"""Rates from clusters: how many independent items a sample of documents, patients or conversations is worth.
+
+Korn & Graubard (1998), "Confidence intervals for proportions with small expected number of positive counts
+estimated from survey data", Survey Methodology 24, 193-201: Clopper-Pearson's bounds on the effective sample.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from harness.stats.tails import beta_quantile, normal_quantile
+
+
+class Effective(NamedTuple):
+    """A clustered sample as an independent one."""
+
+    hits: float
+    n: float
+    clusters: int
+    design_effect: float
+    """At least 1: variance of the rate over that of as many independent items."""
+
+
+def effective_sample(scores: Sequence[float], units: Sequence[str], alpha: float) -> Effective | None:
+    """The sample's worth in independent items; None for no items.
+
+    `scores` and `units` have one entry an item, shape (n,). With one item a unit this is the sample
+    itself. Few clusters say little about their own spread, so the effective size shrinks further by
+    the square of Student's quantile ratio at `alpha`.
+    """
+    n = len(scores)
+    if n == 0:
+        return None
+    totals: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+    for score, unit in zip(scores, units, strict=True):
+        totals[unit][0] += score
+        totals[unit][1] += 1.0
+    rate, clusters = sum(scores) / n, len(totals)
+    if clusters == n:
+        return Effective(sum(scores), float(n), clusters, 1.0)
+    effect = _design_effect(rate, n, list(totals.values()))
+    shrink = (student_quantile(1.0 - alpha, n - 1) / student_quantile(1.0 - alpha, clusters - 1)) ** 2
+    worth = n / effect * shrink if clusters > 1 else 1.0
+    return Effective(rate * worth, worth, clusters, effect)
+
+
+def effective_lower(sample: Effective, alpha: float) -> float:
+    """One-sided lower bound of the rate at `alpha`."""
+    if sample.hits <= 0.0:
+        return 0.0
+    return beta_quantile(alpha, sample.hits, sample.n - sample.hits + 1.0)
+
+
+def effective_upper(sample: Effective, beta: float) -> float:
+    """One-sided upper bound of the rate at `beta`."""
+    return 1.0 - effective_lower(sample._replace(hits=sample.n - sample.hits), beta)
+
+
+def student_quantile(probability: float, freedom: int) -> float:
+    """Student's t quantile, 0.5 < probability < 1, to about 1e-3 for 3 or more degrees of freedom.
+
+    Exact for 1 and 2; Cornish-Fisher's expansion (Abramowitz & Stegun 26.7.5) above.
+    """
+    import math
+
+    if freedom <= 1:
+        return math.tan(math.pi * (probability - 0.5))
+    if freedom == 2:
+        tail = 2.0 * probability - 1.0
+        return tail * math.sqrt(2.0 / (1.0 - tail * tail))
+    z = normal_quantile(probability)
+    terms: Iterable[float] = (
+        (z**3 + z) / 4.0,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96.0,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384.0,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160.0,
+    )
+    return z + sum(term / freedom ** (power + 1) for power, term in enumerate(terms))
+
+
+def _design_effect(rate: float, n: int, totals: list[list[float]]) -> float:
+    clusters = len(totals)
+    binomial = rate * (1.0 - rate) / n
+    if clusters < 2 or binomial == 0.0:
+        return 1.0
+    spread = sum((hits - rate * size) ** 2 for hits, size in totals)
+    return max(1.0, clusters / (clusters - 1.0) * spread / n**2 / binomial)
