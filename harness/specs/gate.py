@@ -8,7 +8,9 @@ from pydantic import Field, model_validator
 
 from harness.specs.base import Document
 
-Metric = Literal["accuracy", "precision", "recall", "error_rate", "truncated_rate", "latency_p95_ms", "size_mb"]
+Metric = Literal[
+    "accuracy", "precision", "recall", "error_rate", "truncated_rate", "latency_p95_ms", "size_mb"
+]
 RATES = ("accuracy", "precision", "recall", "error_rate", "truncated_rate")
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 
