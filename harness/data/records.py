@@ -1,0 +1,236 @@
+"""Records from files: read strictly, with the line of everything that is wrong."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from harness.data.tables import read_csv_rows, read_parquet_rows
+from harness.errors import DataError, HarnessError, Problem, describe_problems
+from harness.files import parse_json
+from harness.specs.suite import Fields
+from harness.text import visible
+
+MAX_LINE_BYTES = 4 * 2**20
+MAX_SHOWN = 10
+"""Problems that are spelled out; the others are counted."""
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One line of data."""
+
+    id: str
+    input: str
+    targets: tuple[str, ...]
+    """Gold answers, of which any is right; never empty."""
+    slices: dict[str, str | list[str]]
+    unit: str
+    """What is independent: records of one unit are never in two splits."""
+    raw: dict[str, Any]
+
+
+class Row(NamedTuple):
+    """A JSON object and where it stands."""
+
+    line: int
+    data: dict[str, Any]
+
+
+class RecordsError(DataError):
+    """All problems of one file of records."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        left_out = len(problems) - MAX_SHOWN
+        more = f"\n  and {left_out:,} more" if left_out > 0 else ""
+        super().__init__(_headline(self.problems) + more)
+
+
+def read_records(path: Path, fields: Fields) -> list[Record]:
+    """The records of a `.jsonl`, `.csv` or `.parquet` file, in the file's order.
+
+    Raises:
+        RecordsError: the file can't be read, or any record lacks what the fields name, repeats an id,
+            or holds what JSON can't (NaN, half of a surrogate pair, bad UTF-8). All at once.
+    """
+    problems: list[Problem] = []
+    records: list[Record] = []
+    line_of: dict[str, int] = {}
+    for row in _rows(path, problems):
+        record = _record(path, row, fields, problems)
+        if record is None:
+            continue
+        if record.id in line_of:
+            hint = f"line {line_of[record.id]} has it too"
+            problems.append(Problem(str(path), row.line, "id", _shown(record.id), "an id of its own", hint))
+            continue
+        line_of[record.id] = row.line
+        records.append(record)
+    if not records and not problems:
+        problems.append(Problem(str(path), None, "", "no records", "at least one"))
+    if problems:
+        raise RecordsError(problems)
+    return records
+
+
+def _rows(path: Path, problems: list[Problem]) -> Iterator[Row]:
+    readers = {".csv": read_csv_rows, ".parquet": read_parquet_rows}
+    try:
+        if reader := readers.get(path.suffix.lower()):
+            yield from (Row(line, data) for line, data in reader(path))
+        else:
+            yield from _jsonl_rows(path, problems)
+    except OSError as error:
+        problems.append(Problem(str(path), None, "", error.strerror or str(error), "a file of records"))
+    except HarnessError as error:
+        problems.append(Problem(str(path), None, "", error.message, "", error.hint))
+
+
+def _jsonl_rows(path: Path, problems: list[Problem]) -> Iterator[Row]:
+    """The objects of the lines that are objects; the others become problems."""
+    with path.open("rb") as file:
+        number = 0
+        while line := file.readline(MAX_LINE_BYTES + 1):
+            number += 1
+            if len(line) > MAX_LINE_BYTES:
+                limit = f"at most {MAX_LINE_BYTES:,} bytes a line"
+                problems.append(Problem(str(path), number, "", "a longer line", limit))
+                _skip_line(file)
+                continue
+            if number == 1:
+                line = line.removeprefix(b"\xef\xbb\xbf")
+            if line.strip():
+                data = _object(path, number, line, problems)
+                if data is not None:
+                    yield Row(number, data)
+
+
+def _skip_line(file: Any) -> None:
+    while (rest := file.readline(MAX_LINE_BYTES)) and not rest.endswith(b"\n"):
+        pass
+
+
+def _object(path: Path, number: int, line: bytes, problems: list[Problem]) -> dict[str, Any] | None:
+    try:
+        value = parse_json(line)
+    except DataError as error:
+        what = visible(error.message.removeprefix("JSON: "), keep_newlines=False, limit_chars=160)
+        problems.append(Problem(str(path), number, "", what, "one JSON object a line"))
+        return None
+    if not isinstance(value, dict):
+        problems.append(Problem(str(path), number, "", _shown(value), "a JSON object"))
+        return None
+    if b"\\u" in line and _SURROGATE.search(json.dumps(value, ensure_ascii=False)):
+        problems.append(Problem(str(path), number, "", "half of a surrogate pair", "whole characters"))
+        return None
+    return value
+
+
+def _record(path: Path, row: Row, fields: Fields, problems: list[Problem]) -> Record | None:
+    """The record, or None after its problems were noted."""
+    before = len(problems)
+
+    def note(key: str, found: str, wanted: str) -> None:
+        problems.append(Problem(str(path), row.line, key, found, wanted))
+
+    id_text = _text(row.data, "id", note)
+    input_text = _text(row.data, fields.input, note)
+    targets = _targets(row.data, fields.target, note)
+    unit = _text(row.data, fields.unit, note) if fields.unit != "id" else id_text
+    slices = _slices(row.data, fields.slices, note)
+    if len(problems) > before:
+        return None
+    return Record(id_text, input_text, targets, slices, unit, row.data)
+
+
+class _Missing:
+    """What a path gives where the record has nothing: None is a value that a record can hold."""
+
+
+MISSING = _Missing()
+
+
+def at_path(data: Mapping[str, Any], path: str) -> Any:
+    """The value at the dotted path, such as `target.labels`, or `MISSING`.
+
+    A key that holds the dots itself comes first: that is how a table spells it.
+    """
+    if path in data:
+        return data[path]
+    value: Any = data
+    for part in path.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            return MISSING
+        value = value[part]
+    return value
+
+
+def _text(data: dict[str, Any], path: str, note: Any) -> str:
+    value = at_path(data, path)
+    text = _scalar_text(value)
+    if text is None or not text.strip():
+        note(path, _shown(value), "text")
+        return ""
+    return text
+
+
+def _targets(data: dict[str, Any], path: str, note: Any) -> tuple[str, ...]:
+    value = at_path(data, path)
+    texts = [_scalar_text(item) for item in (value if isinstance(value, list) else [value])]
+    if not texts or any(text is None or not text.strip() for text in texts):
+        note(path, _shown(value), "a text, or a list of texts of which any is right")
+        return ()
+    return tuple(dict.fromkeys(text for text in texts if text is not None))
+
+
+def _slices(data: dict[str, Any], path: str, note: Any) -> dict[str, str | list[str]]:
+    """The slices of the record; a slice that is null is unknown and left out."""
+    value = at_path(data, path)
+    if value is MISSING or value is None:
+        return {}
+    if not isinstance(value, dict):
+        note(path, _shown(value), "keys with texts or lists of texts")
+        return {}
+    found: dict[str, str | list[str]] = {}
+    for key, item in value.items():
+        texts = [_scalar_text(part) for part in (item if isinstance(item, list) else [item])]
+        if item is not None and any(text is None for text in texts):
+            note(f"{path}.{key}", _shown(item), "a text or a list of texts")
+        elif item is not None:
+            kept = [text for text in texts if text is not None]
+            found[key] = kept if isinstance(item, list) else kept[0]
+    return found
+
+
+def _scalar_text(value: Any) -> str | None:
+    """The value as text; a number or a truth value as JSON spells it; None where it is no scalar."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
+        return json.dumps(value)
+    return None
+
+
+def _shown(value: Any) -> str:
+    if value is MISSING:
+        return "missing"
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return visible(text, keep_newlines=False, limit_chars=60)
+
+
+def _headline(problems: Sequence[Problem]) -> str:
+    """The first problems, under a line that counts all of them."""
+    text = describe_problems(problems[:MAX_SHOWN])
+    shown = min(len(problems), MAX_SHOWN)
+    counted = f"has {shown} problem{'s' if shown > 1 else ''}"
+    return text.replace(counted, f"has {len(problems):,} problem{'s' if len(problems) > 1 else ''}", 1)
