@@ -8,10 +8,10 @@ Differences are candidate minus baseline, (c - b) / n. No items means no interva
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from harness.errors import StatsError
-from harness.stats.proportions import Interval
+from harness.stats.proportions import Interval, lower_bound, upper_bound
 from harness.stats.tails import (
     at_least_tail,
     at_most_tail,
@@ -20,6 +20,8 @@ from harness.stats.tails import (
     point_mass,
     require_probability,
 )
+
+HALF_AN_ITEM = 0.5
 
 
 def mcnemar_exact(b: int, c: int) -> float:
@@ -41,25 +43,27 @@ def superiority_p(b: int, c: int) -> float:
 
 
 def noninferiority_p(b: int, c: int, n: int, margin: float) -> float | None:
-    """One-sided p-value against "the candidate is worse by `margin` or more", by Tango's score; None for n = 0.
+    """One-sided p-value against "the candidate is worse by `margin` or more"; None for n = 0.
 
-    A margin of 0 asks for superiority and is answered by the exact test; a negative one for a gain of that size.
+    A margin of 0 asks for superiority, a negative one for a gain of that size. Tango's score, corrected so that
+    its error rate holds whatever the discordance: plain, it rejects a true null up to 7 % of the time at a
+    nominal 5 % with 30 items, and 5.9 % with 150. Half an item of continuity correction mends the middle; at
+    the two ends of the discordance the table is binomial, and the exact tail is asked.
     """
     _require_pairs(b, c, n)
     if n == 0:
         return None
-    if margin == 0.0:
-        return superiority_p(b, c)
-    return normal_cdf(-tango_z(b, c, n, -margin))
+    score = normal_cdf(-tango_z(b, c, n, -margin, HALF_AN_ITEM)) if margin < 1.0 else 0.0
+    return max(score, *_exact_tails(b, c, n, margin))
 
 
-def tango_z(b: int, c: int, n: int, difference: float) -> float:
+def tango_z(b: int, c: int, n: int, difference: float, correction: float = 0.0) -> float:
     """Standard errors by which the observed difference exceeds `difference`, -1 < difference < 1, n > 0.
 
     Tango (1998), Statistics in Medicine 17, 891-908: the standard error is the one that holds when the true
-    difference is `difference`, with the most likely discordance.
+    difference is `difference`, with the most likely discordance. `correction` is in items.
     """
-    excess = c - b - n * difference
+    excess = c - b - n * difference - correction
     p_b = _likeliest_b(b, c, n, difference)
     variance = n * (2.0 * p_b + difference * (1.0 - difference))
     if variance <= 0.0:
@@ -80,8 +84,7 @@ def tango_interval(b: int, c: int, n: int, confidence: float = 0.95) -> Interval
 def paired_bounds(b: int, c: int, n: int, alpha: float = 0.05, beta: float = 0.05) -> Interval | None:
     """One-sided bounds for candidate minus baseline: `low` at alpha for PASS, `high` at beta for FAIL.
 
-    Tango's score bounds. On the question of which model is better they bow to the exact test: `low` is above 0,
-    and `high` below it, only where that test says so too. None for n = 0.
+    `low` is above -margin exactly where `noninferiority_p` of that margin is under alpha. None for n = 0.
     """
     _require_pairs(b, c, n)
     require_probability("alpha", alpha)
@@ -92,14 +95,36 @@ def paired_bounds(b: int, c: int, n: int, alpha: float = 0.05, beta: float = 0.0
 
 
 def _one_sided_low(b: int, c: int, n: int, alpha: float) -> float:
-    low = _tango_low(b, c, n, normal_quantile(1.0 - alpha))
-    return min(low, 0.0) if superiority_p(b, c) > alpha else low
+    score = _tango_low(b, c, n, normal_quantile(1.0 - alpha), HALF_AN_ITEM)
+    return min(score, *_exact_lows(b, c, n, alpha))
 
 
-def _tango_low(b: int, c: int, n: int, z: float) -> float:
+def _exact_lows(b: int, c: int, n: int, alpha: float) -> Iterator[float]:
+    """Bounds that invert `_exact_tails`."""
+    if c > b:
+        yield lower_bound(c - b, n, alpha) or 0.0
+    else:
+        yield -(upper_bound(b - c, n, alpha) or 0.0)
+    yield 2.0 * (lower_bound(n - b, n, alpha) or 0.0) - 1.0
+    if superiority_p(b, c) > alpha:
+        yield 0.0
+
+
+def _exact_tails(b: int, c: int, n: int, margin: float) -> Iterator[float]:
+    """P-values where the discordance is as small or as large as it can be, and of the claim "better at all"."""
+    if margin > 0.0 and b >= c:
+        yield at_most_tail(b - c, n, min(margin, 1.0))
+    if margin < 0.0:
+        yield at_least_tail(c - b, n, min(-margin, 1.0))
+    # With every item discordant, c would be n - b; asking all tables keeps the answer monotone in b and c.
+    yield at_least_tail(n - b, n, max(0.0, (1.0 - margin) / 2.0))
+    yield superiority_p(b, c) if margin <= 0.0 else 0.0
+
+
+def _tango_low(b: int, c: int, n: int, z: float, correction: float = 0.0) -> float:
     if b == n:
         return -1.0
-    return bisect(lambda difference: tango_z(b, c, n, difference) > z, -1.0, (c - b) / n)
+    return bisect(lambda difference: tango_z(b, c, n, difference, correction) > z, -1.0, (c - b) / n)
 
 
 def bisect(is_excluded: Callable[[float], bool], low: float, high: float) -> float:
