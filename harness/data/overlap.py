@@ -1,0 +1,124 @@
+"""What two splits share and must not: ids, units, texts, and texts that are almost the same."""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal, NamedTuple
+
+from harness.data.records import Record
+
+SHINGLE_WORDS = 5
+_WORD = re.compile(r"\w+")
+
+
+class Overlap(NamedTuple):
+    """Two records that should not be on two sides."""
+
+    kind: Literal["id", "unit", "text", "normalised", "near"]
+    left: str
+    """Id on the first side."""
+    right: str
+    """Id on the second side."""
+    similarity: float
+    """1 for all kinds but `near`, where it is the Jaccard index of the word shingles."""
+
+
+def normalise(text: str) -> str:
+    """The words alone: NFKC, case folded, one space between words, no punctuation."""
+    return " ".join(_WORD.findall(unicodedata.normalize("NFKC", text).casefold()))
+
+
+def find_overlaps(left: Sequence[Record], right: Sequence[Record]) -> list[Overlap]:
+    """What the sides share exactly: an id, a unit, a text, a text after `normalise`.
+
+    One overlap for each record of `right` and kind, naming the first record of `left` that has the
+    same; a text that is the same to the letter is not named again as `normalised`.
+    """
+    kinds: list[tuple[Literal["id", "unit", "text", "normalised"], Callable[[Record], str]]] = [
+        ("id", lambda record: record.id),
+        ("unit", lambda record: record.unit),
+        ("text", lambda record: record.input),
+        ("normalised", lambda record: normalise(record.input)),
+    ]
+    found: list[Overlap] = []
+    same_text: set[str] = set()
+    for kind, key in kinds:
+        first = _first_by(left, key)
+        for record in right:
+            if key(record) in first and not (kind == "normalised" and record.id in same_text):
+                found.append(Overlap(kind, first[key(record)], record.id, 1.0))
+                if kind == "text":
+                    same_text.add(record.id)
+    return found
+
+
+def near_duplicates(
+    left: Sequence[Record], right: Sequence[Record], *, threshold: float = 0.8
+) -> list[Overlap]:
+    """All pairs whose word 5-shingles have a Jaccard index of at least `threshold`, most alike first.
+
+    Exact: nothing is hashed to a sketch. A pair that alike must share one of the rarest few shingles
+    of either side (the prefix filter of Bayardo et al., "Scaling up all pairs similarity search", 2007),
+    so only those are indexed. Texts under five words are compared whole.
+
+    Raises:
+        ValueError: the threshold is not over 0 and at most 1.
+    """
+    if not 0.0 < threshold <= 1.0:
+        raise ValueError("a threshold lies over 0 and at most 1")
+    left_sets, right_sets = [_shingles(r.input) for r in left], [_shingles(r.input) for r in right]
+    rarity = Counter(shingle for shingles in [*left_sets, *right_sets] for shingle in shingles)
+    index: dict[str, list[int]] = defaultdict(list)
+    for place, shingles in enumerate(left_sets):
+        for shingle in _prefix(shingles, rarity, threshold):
+            index[shingle].append(place)
+    found = [
+        Overlap("near", left[other].id, record.id, similarity)
+        for record, shingles in zip(right, right_sets, strict=True)
+        for other, similarity in _alike(shingles, left_sets, index, rarity, threshold)
+    ]
+    return sorted(found, key=lambda pair: (-pair.similarity, pair.left, pair.right))
+
+
+def _alike(
+    shingles: frozenset[str],
+    others: Sequence[frozenset[str]],
+    index: dict[str, list[int]],
+    rarity: Counter[str],
+    threshold: float,
+) -> Iterator[tuple[int, float]]:
+    candidates = {
+        place for shingle in _prefix(shingles, rarity, threshold) for place in index.get(shingle, ())
+    }
+    for place in sorted(candidates):
+        shared = len(shingles & others[place])
+        similarity = shared / (len(shingles) + len(others[place]) - shared)
+        if similarity >= threshold:
+            yield place, similarity
+
+
+def _prefix(shingles: frozenset[str], rarity: Counter[str], threshold: float) -> list[str]:
+    """The rarest shingles, of which any set this alike must share one; the order is the same for all sets."""
+    ranked = sorted(shingles, key=lambda shingle: (rarity[shingle], shingle))
+    # Minus a hair, so that rounding can only make the prefix longer.
+    return ranked[: len(ranked) - math.ceil(threshold * len(ranked) - 1e-9) + 1]
+
+
+def _shingles(text: str) -> frozenset[str]:
+    words = normalise(text).split()
+    if len(words) < SHINGLE_WORDS:
+        return frozenset([" ".join(words)]) if words else frozenset()
+    return frozenset(
+        " ".join(words[start : start + SHINGLE_WORDS]) for start in range(len(words) - SHINGLE_WORDS + 1)
+    )
+
+
+def _first_by(records: Sequence[Record], key: Callable[[Record], str]) -> dict[str, str]:
+    first: dict[str, str] = {}
+    for record in records:
+        first.setdefault(key(record), record.id)
+    return first
