@@ -22,6 +22,8 @@ from harness.stats.survey import effective_lower, effective_sample, effective_up
 CHAIN = ("base", "adapter", "merged", "f16")
 """Stages before the quants, in their order."""
 EDGE_METRICS = ("latency_p95_ms", "size_mb")
+QUALITY_METRICS = ("accuracy", "precision", "recall")
+"""Without a PASS on one of these nothing is known about the answers, and nothing passes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,7 @@ def combine(rules: Sequence[RuleVerdict]) -> State:
     states = [rule.verdict for rule in rules]
     if State.FAIL in states:
         return State.FAIL
-    measured = [rule for rule in rules if rule.verdict is State.PASS and rule.metric != "error_rate"]
+    measured = [rule for rule in rules if rule.verdict is State.PASS and rule.metric in QUALITY_METRICS]
     return State.INCONCLUSIVE if State.INCONCLUSIVE in states or not measured else State.PASS
 
 

@@ -132,8 +132,7 @@ def _run_batches(
     tally = Tally(work)
     for samples in log.batches.values():
         tally.add(samples)
-    if log.batches:
-        on_event("eval.batch", **tally.event())
+    on_event("eval.batch", **tally.event())
     for number, batch in enumerate(model.plan(requests)):
         if number in log.batches:
             continue

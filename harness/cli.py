@@ -1,0 +1,468 @@
+"""The commands. Each is thin: what it needs is imported when it runs, so that `--help` is quick."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from harness.errors import ExitCode, HarnessError, RunDiedError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+app = typer.Typer(
+    name="harness", no_args_is_help=False, add_completion=False, pretty_exceptions_enable=False,
+    rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 pass or done, 1 a gate fails, 2 bad input, 3 inconclusive, 4 the run died, 130 interrupted",
+)  # fmt: skip
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+Data = Annotated[
+    Path | None,
+    typer.Option("--data", help="Folder with public data sets, for suites with `public:` records."),
+]
+Detach = Annotated[
+    bool, typer.Option("--detach", help="Start the job and return; `harness attach` shows it.")
+]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Start over instead of resuming the same job.")]
+Out = Annotated[Path, typer.Option("--out", help="Folder that releases are written to.")]
+RecipeFile = Annotated[Path, typer.Argument(help="A recipe, such as recipes/demo.yaml.", show_default=False)]
+RunName = Annotated[str, typer.Argument(help="A run's name, its unique beginning, or `last`.")]
+
+
+@app.callback(invoke_without_command=True)
+def home(
+    context: typer.Context,
+    ascii_only: Annotated[bool, typer.Option("--ascii", help="Draw with ASCII characters only.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """No model reaches an edge device without statistical proof, on the very file that ships.
+
+    Without a command it opens the terminal. Example: harness release recipes/demo.yaml
+    """
+    if version:
+        from harness import __version__
+
+        typer.echo(__version__)
+    elif context.invoked_subcommand is None:
+        from harness.jobs.store import home_folder
+        from harness.tui.app import run
+
+        run(home_folder(), ascii=ascii_only)
+
+
+@app.command()
+def demo(
+    json_out: Json = False, detach: Detach = False, fresh: Fresh = False, out: Out = Path("releases")
+) -> None:
+    """From data to a gated GGUF in minutes: base fails, adapter passes, quants, release.
+
+    Example: harness demo
+    """
+    from harness.specs.load import find_document
+
+    recipe = find_document("recipes/demo.yaml")
+    _release(
+        recipe,
+        None,
+        "release",
+        out,
+        json_out=json_out,
+        detach=detach,
+        fresh=fresh,
+        command=["harness", "demo"],
+    )
+
+
+@app.command()
+def release(
+    recipe: RecipeFile, data: Data = None, json_out: Json = False, detach: Detach = False, fresh: Fresh = False,
+    out: Out = Path("releases"),
+) -> None:  # fmt: skip
+    """The whole path of a recipe: baseline, training, export, gates at every stage, release folder.
+
+    The same command resumes what was interrupted. Example: harness release recipes/legal-cuad.yaml --data ../data
+    """
+    _release(recipe, data, "release", out, json_out=json_out, detach=detach, fresh=fresh)
+
+
+@app.command()
+def train(
+    recipe: RecipeFile,
+    data: Data = None,
+    json_out: Json = False,
+    detach: Detach = False,
+    fresh: Fresh = False,
+) -> None:
+    """The path of a recipe up to the gate on the trained adapter; `export` and `release` go on from there.
+
+    Example: harness train recipes/demo.yaml
+    """
+    _release(recipe, data, "train", Path("releases"), json_out=json_out, detach=detach, fresh=fresh)
+
+
+@app.command()
+def export(
+    recipe: RecipeFile,
+    data: Data = None,
+    json_out: Json = False,
+    detach: Detach = False,
+    fresh: Fresh = False,
+) -> None:
+    """The path of a recipe up to the gated quants, without a release folder.
+
+    Example: harness export recipes/demo.yaml
+    """
+    _release(recipe, data, "export", Path("releases"), json_out=json_out, detach=detach, fresh=fresh)
+
+
+@app.command("eval")
+def evaluate(
+    suite: Annotated[Path, typer.Argument(help="A suite, such as suites/legal/clauses.yaml.", show_default=False)],
+    model: Annotated[str, typer.Option("--model", help="`embedded:…`, a hub id, a checkpoint folder, or a GGUF.")],
+    split: Annotated[str, typer.Option(help="train, dev, calibration or eval.")] = "eval",
+    data: Data = None, json_out: Json = False, detach: Detach = False, fresh: Fresh = False,
+) -> None:  # fmt: skip
+    """Scores one model on one suite, without a gate.
+
+    Example: harness eval suites/legal/clauses.yaml --model embedded:smollm2-135m
+    """
+    from harness.jobs.orders import SPLITS, order_eval
+    from harness.jobs.store import home_folder
+
+    if split not in SPLITS:
+        raise HarnessError(f"--split {split}: no such split", hint=f"one of {', '.join(SPLITS)}")
+    folder = order_eval(
+        home_folder(), suite, model=model, data_root=data, split=split, fresh=fresh,  # type: ignore[arg-type]
+        command=_twin(),
+    )  # fmt: skip
+    _work(folder, json_out=json_out, detach=detach)
+
+
+@app.command()
+def check(
+    documents: Annotated[list[Path], typer.Argument(help="Recipes and suites.", show_default=False)],
+    data: Data = None, json_out: Json = False,
+) -> None:  # fmt: skip
+    """All problems of recipes and suites at once, with file and line; loads no model.
+
+    Example: harness check recipes/*.yaml
+    """
+    from harness.errors import SpecError
+    from harness.specs.check import check as find_problems
+
+    problems = find_problems(documents, data_root=data)
+    if problems:
+        raise SpecError(problems)
+    if json_out:
+        typer.echo(json.dumps({"problems": []}))
+    else:
+        typer.echo(f"{len(documents)} document{'s' if len(documents) > 1 else ''} without problems")
+
+
+@app.command()
+def gate(
+    run: RunName = "last",
+    stage: Annotated[
+        str | None, typer.Option(help="A stage of the run; the last one judged by default.")
+    ] = None,
+    json_out: Json = False,
+) -> None:
+    """What the rules say of a run's stage; the exit code is the verdict.
+
+    Example: harness gate last --stage q4_k_m
+    """
+    from harness.evals.results import State
+    from harness.jobs.store import find_run, home_folder
+    from harness.jobs.verdicts import stage_documents
+
+    folder = find_run(home_folder(), run)
+    found = stage_documents(folder)
+    chosen = [document for document in found if stage is None or document["stage"] == stage]
+    if not chosen:
+        raise HarnessError(
+            f"{folder.name} has no verdict for {stage or 'any stage'}", hint=f"harness show {run}"
+        )
+    document = chosen[-1]
+    if json_out:
+        typer.echo(json.dumps(document, ensure_ascii=False, indent=1))
+    else:
+        from harness.console import GLYPHS, print_rules
+
+        print_rules(_stdout(), document)
+        typer.echo(f"\n{document['stage']}: {GLYPHS[document['verdict']]}")
+    raise typer.Exit({State.PASS: 0, State.FAIL: 1}.get(State(document["verdict"]), ExitCode.INCONCLUSIVE))
+
+
+@app.command()
+def verify(
+    folder: Annotated[Path, typer.Argument(help="A release folder.", show_default=False)],
+    json_out: Json = False,
+) -> None:
+    """Checks a release folder: every byte, and that the verdict is PASS for exactly these bytes.
+
+    Example: harness verify releases/demo-1a2b3c4d
+    """
+    from harness.export.release import verify as verify_release
+
+    report = verify_release(folder)
+    if json_out:
+        typer.echo(json.dumps(report.to_json(), ensure_ascii=False, indent=1))
+    else:
+        from harness.text import visible
+
+        for name, is_ok, detail in report.checks:
+            typer.echo(f"{'✓' if is_ok else '✗'} {visible(name)}: {visible(detail)}")
+        typer.echo("verified" if report.is_ok else "REFUSED")
+    raise typer.Exit(ExitCode.DONE if report.is_ok else ExitCode.GATE_FAILED)
+
+
+@app.command()
+def runs(json_out: Json = False) -> None:
+    """All runs, newest first. Example: harness runs"""
+    from harness.jobs.store import home_folder, list_runs
+
+    found = list_runs(home_folder())
+    if json_out:
+        typer.echo(json.dumps([{**info._asdict(), "folder": str(info.folder)} for info in found], indent=1))
+        return
+    for info in found:
+        typer.echo(f"{info.created}  {info.state:<9} {info.verdict or '—':<13} {info.run}")
+    if not found:
+        typer.echo(f"no runs in {home_folder()}; start with: harness demo", err=True)
+
+
+@app.command()
+def show(
+    run: RunName = "last",
+    sample: Annotated[
+        str | None, typer.Argument(help="A sample's id, to see its answers at every stage.")
+    ] = None,
+    json_out: Json = False,
+) -> None:
+    """What a run has found so far, or one sample's answers at every stage.
+
+    Example: harness show last legal-clause-0007
+    """
+    from harness.jobs.store import describe_run, find_run, home_folder
+    from harness.jobs.verdicts import sample_documents, stage_documents
+
+    folder = find_run(home_folder(), run)
+    if sample:
+        answers = sample_documents(folder, sample)
+        if json_out:
+            typer.echo(json.dumps(answers, ensure_ascii=False, indent=1))
+        else:
+            from harness.console import print_sample
+
+            print_sample(_stdout(), answers)
+        return
+    info = describe_run(folder)
+    result = folder / "result.json"
+    document = json.loads(result.read_text()) if result.exists() else {"stages": stage_documents(folder)}
+    if json_out:
+        typer.echo(json.dumps({"run": folder.name, "state": info and info.state, **document}, indent=1))
+    else:
+        from harness.console import print_path
+
+        typer.echo(f"{folder.name}: {info.state if info else 'unreadable'}")
+        print_path(_stdout(), document)
+
+
+@app.command()
+def attach(run: RunName = "last", json_out: Json = False) -> None:
+    """Shows a run that works in the background, until it ends. Example: harness attach last"""
+    from harness.jobs.store import find_run, home_folder
+
+    _watch(find_run(home_folder(), run), json_out=json_out, seq_after=0)
+
+
+@app.command()
+def cancel(
+    run: RunName = "last",
+    now: Annotated[bool, typer.Option("--now", help="Kill it at once instead of after this batch.")] = False,
+) -> None:
+    """Stops a run after its current batch; what is finished is kept. Example: harness cancel last --now"""
+    from harness.jobs import launch
+    from harness.jobs.store import find_run, home_folder
+
+    typer.echo(launch.cancel(find_run(home_folder(), run), now=now))
+
+
+@app.command()
+def board(plain: Annotated[bool, typer.Option("--plain", help="Print the board as text.")] = False) -> None:
+    """The board of runs and verdicts; `--plain` prints it for logs and screen readers.
+
+    Example: harness board --plain
+    """
+    from harness.jobs.store import home_folder
+
+    if plain:
+        from harness.tui.plain import board as board_text
+
+        typer.echo(board_text(home_folder()))
+    else:
+        from harness.tui.app import run
+
+        run(home_folder())
+
+
+@app.command()
+def doctor(json_out: Json = False) -> None:
+    """What this machine can do, and what is broken. Example: harness doctor"""
+    from harness.doctor import examine
+
+    findings = examine()
+    if json_out:
+        typer.echo(json.dumps([finding._asdict() for finding in findings], indent=1))
+    else:
+        for finding in findings:
+            typer.echo(f"{'✓' if finding.is_ok else '✗'} {finding.what:<18} {finding.found}")
+            if finding.hint:
+                typer.echo(f"  {finding.hint}")
+    if not all(finding.is_ok for finding in findings):
+        raise typer.Exit(ExitCode.GATE_FAILED)
+
+
+def main() -> NoReturn:
+    """Runs the command line; errors that a person can mend are shown without a traceback."""
+    try:
+        app()
+    except HarnessError as error:
+        _complain(error)
+        sys.exit(error.exit_code)
+    sys.exit(ExitCode.DONE)
+
+
+def _release(
+    recipe: Path, data: Path | None, until: Any, out: Path, *, json_out: bool, detach: bool, fresh: bool,
+    command: list[str] | None = None,
+) -> None:  # fmt: skip
+    from harness.errors import SpecError
+    from harness.jobs.orders import order_release
+    from harness.jobs.store import home_folder
+    from harness.specs.check import check as find_problems
+    from harness.specs.load import find_document
+
+    if problems := find_problems([recipe], data_root=data):
+        raise SpecError(problems)
+    folder = order_release(
+        home_folder(), find_document(recipe), data_root=data, until=until, out=out, fresh=fresh,
+        command=command or _twin(),
+    )  # fmt: skip
+    _work(folder, json_out=json_out, detach=detach)
+
+
+def _work(folder: Path, *, json_out: bool, detach: bool) -> None:
+    """Starts the run's worker, or joins the one that works already, and shows it."""
+    from harness.jobs import launch, lease
+    from harness.jobs.store import last_event
+
+    before = last_event(folder)
+    is_joined = lease.holder(folder) is not None
+    launch.start(folder)
+    if detach:
+        typer.echo(
+            json.dumps({"run": folder.name}) if json_out else f"{folder.name}\nharness attach {folder.name}"
+        )
+        return
+    _watch(folder, json_out=json_out, seq_after=before.seq if before and not is_joined else 0)
+
+
+def _watch(folder: Path, *, json_out: bool, seq_after: int) -> None:
+    from harness.console import follow
+
+    console = _stderr()
+    _stop_politely(folder, console)
+    last = follow(folder, console, seq_after=seq_after)
+    if last is None:
+        from harness.jobs.launch import log_end
+
+        raise RunDiedError(
+            f"{folder.name} died without a last word\n{log_end(folder)}", hint="the same command resumes it"
+        )
+    if last.name == "run.cancelled":
+        raise _interrupted(last.data["text"])
+    if last.name == "run.failed":
+        error = HarnessError(last.data["error"], hint=last.data.get("hint", ""))
+        error.exit_code = ExitCode(last.data["exit_code"])
+        raise error
+    _print_result(folder, json_out=json_out)
+    raise typer.Exit(last.data["exit_code"])
+
+
+def _print_result(folder: Path, *, json_out: bool) -> None:
+    text = (folder / "result.json").read_text(encoding="utf-8")
+    if json_out:
+        typer.echo(text.rstrip())
+        return
+    from harness.console import print_path, print_what_next
+
+    document = json.loads(text)
+    console = _stdout()
+    console.print()
+    print_path(console, document)
+    print_what_next(console, folder, document)
+
+
+def _stop_politely(folder: Path, console: Console) -> None:
+    """First ctrl+c: stop after this batch. Second: stop now. The terminal is answered at once."""
+    from harness.jobs import launch
+
+    presses = 0
+
+    def on_interrupt(*_: object) -> None:
+        nonlocal presses
+        presses += 1
+        try:
+            launch.cancel(folder, now=presses > 1)
+        except HarnessError:
+            raise KeyboardInterrupt from None
+        if presses == 1:
+            console.print("stopping after this batch; ctrl+c again stops now", markup=False)
+
+    signal.signal(signal.SIGINT, on_interrupt)
+
+
+def _interrupted(text: str) -> HarnessError:
+    from harness.errors import CancelledError
+
+    return CancelledError(text, hint="the same command resumes it")
+
+
+def _complain(error: HarnessError) -> None:
+    from harness.errors import SpecError
+    from harness.text import visible
+
+    if "--json" in sys.argv:
+        problems = [problem._asdict() for problem in error.problems] if isinstance(error, SpecError) else None
+        document = {"error": error.message, "hint": error.hint, "exit_code": int(error.exit_code)}
+        typer.echo(
+            json.dumps({**document, **({"problems": problems} if problems else {})}, ensure_ascii=False)
+        )
+    typer.echo(f"harness: {visible(error.message)}", err=True)
+    if error.hint:
+        typer.echo(f"  {visible(error.hint)}", err=True)
+
+
+def _twin() -> list[str]:
+    return ["harness", *sys.argv[1:]]
+
+
+def _stderr() -> Console:
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
+
+
+def _stdout() -> Console:
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() or os.environ.get("COLUMNS") else 160
+    return Console(highlight=False, width=width)

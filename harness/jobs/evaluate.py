@@ -1,0 +1,73 @@
+"""The job that scores one model on one suite."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from harness.errors import ExitCode
+from harness.evals.run import Work, evaluate
+from harness.evals.scorecard import find_reading, make_scorecard
+from harness.files import read_json, write_json
+from harness.jobs.journal import Journal
+from harness.jobs.orders import labels_of, read_splits
+from harness.jobs.progress import Progress
+from harness.specs.load import LoadedSuite, find_document, load_suite
+
+STAGE = "model"
+
+
+def run_eval(folder: Path, journal: Journal) -> dict[str, Any]:
+    """What `run.done` says. The samples, the scorecard and `result.json` are in the folder."""
+    began = time.monotonic()
+    options = read_json(folder / "manifest.json")["options"]
+    progress = Progress(journal, folder, [("eval", f"score {options['model']}")])
+    journal.write(
+        "run.start", sync=True, run=folder.name, job="eval", title=f"eval with {options['model']}", pid=os.getpid(),
+        steps=["eval"], resumed=(folder / "stages").exists(),
+    )  # fmt: skip
+    work = _work(options)
+    with progress.step("eval"):
+        card = _score(folder, work, options["model"], progress)
+    document = {
+        "verdict": None, "release": None, "picked": None, "seconds": round(time.monotonic() - began, 1),
+        "stages": [], "scorecard": card,
+    }  # fmt: skip
+    write_json(folder / "result.json", document)
+    return {"verdict": None, "exit_code": int(ExitCode.DONE), "release": None}
+
+
+def _work(options: dict[str, Any]) -> Work:
+    path = find_document(options["suite"])
+    data_root = Path(options["data_root"]) if options["data_root"] else None
+    suite = load_suite(path, data_root=data_root)
+    splits = read_splits(LoadedSuite(suite, path), data_root)
+    return Work(STAGE, suite, labels_of(suite, splits), tuple(splits[options["split"]]))
+
+
+def _score(folder: Path, work: Work, reference: str, progress: Progress) -> dict[str, Any]:
+    from harness.models.load import open_model
+
+    target = folder / "stages" / STAGE / work.suite.suite
+    model = open_model(reference)
+    try:
+        samples = evaluate(
+            model, work, target / "samples.jsonl", on_event=progress.event, should_stop=progress.should_stop
+        )
+        identity = model.identity.digest
+    finally:
+        model.close()
+    card = make_scorecard(
+        work.suite.suite, STAGE, identity, samples, slices=work.suite.slices,
+        is_labelled=work.suite.task == "classify",
+    )  # fmt: skip
+    write_json(target / "scorecard.json", card.to_json())
+    top = find_reading(card, "accuracy")
+    if top:
+        progress.event(
+            "scorecard", stage=STAGE, suite=work.suite.suite, n=card.n, score=top.score, low=top.low, high=top.high,
+            path=str(target / "scorecard.json"),
+        )  # fmt: skip
+    return card.to_json()

@@ -1,0 +1,188 @@
+"""One stage of a candidate: the same items, scored, summed up and judged."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from harness.evals.gate import Evidence, applies, judge
+from harness.evals.results import RuleVerdict, Sample, State, Verdict
+from harness.evals.run import PlanningModel, Work, build_requests, evaluate
+from harness.evals.samples import read_samples
+from harness.evals.scorecard import find_reading, make_scorecard
+from harness.files import read_json, write_json
+from harness.jobs.orders import Loaded
+from harness.jobs.progress import Progress
+
+LATENCY_REQUESTS = 120
+"""Single requests that a latency rule stands on: enough for a 95 % bound of the 95th percentile."""
+OpenModel = Callable[[], PlanningModel]
+
+
+class Stages:
+    """The stages of one run, on disk below `folder/stages`."""
+
+    def __init__(self, folder: Path, loaded: Loaded, progress: Progress) -> None:
+        self._folder = folder / "stages"
+        self._loaded = loaded
+        self._progress = progress
+
+    def verdict(self, stage: str) -> Verdict | None:
+        """The verdict on disk, if it stands on today's lock; else None."""
+        path = self._folder / stage / "verdict.json"
+        if not path.exists():
+            return None
+        found = Verdict.from_json(read_json(path))
+        return found if found.lock == self._loaded.lock["digest"] else None
+
+    def samples(self, stage: str, suite: str) -> list[Sample]:
+        return read_samples(self._folder / stage / suite / "samples.jsonl")
+
+    def run(
+        self,
+        stage: str,
+        identity: str,
+        open_model: OpenModel,
+        *,
+        parent: str | None = None,
+        size_bytes: int | None = None,
+        extra_rules: Callable[[], Sequence[RuleVerdict]] = tuple,
+    ) -> tuple[Verdict, bool]:
+        """The stage's verdict, and whether it was there already.
+
+        `parent` is the stage whose prompts must have been the same, token by token.
+        """  # fmt: skip
+        found = self.verdict(stage)
+        if found and found.identity == identity:
+            return found, True
+        model = open_model()
+        try:
+            samples = {name: self._score(stage, name, model) for name in self._loaded.suites}
+            latencies = self._latencies(stage, model)
+        finally:
+            model.close()
+        verdict = self._judge(stage, identity, samples, latencies, size_bytes)
+        rules = [*verdict.rules, *self._parity(parent, samples), *extra_rules()]
+        verdict = self._with_rules(verdict, rules)
+        self._publish(verdict)
+        return verdict, False
+
+    def score_dev(self, name: str, model: PlanningModel) -> tuple[float, float]:
+        """Accuracy and mean confidence in the gold label on the first suite's development split."""
+        suite = self._loaded.first
+        work = self._work(f"dev/{name}", suite, "dev")
+        samples = evaluate(
+            model, work, self._folder / "dev" / name / "samples.jsonl",
+            on_event=self._progress.event, should_stop=self._progress.should_stop,
+        )  # fmt: skip
+        if not samples:
+            return 0.0, 0.0
+        gold = [sum((s.label_probs or {}).get(label, 0.0) for label in s.gold) for s in samples]
+        return sum(s.score for s in samples) / len(samples), sum(gold) / len(samples)
+
+    def _work(self, stage: str, suite: str, split: str) -> Work:
+        records = self._loaded.splits[suite][split]  # type: ignore[index]
+        return Work(stage, self._loaded.suites[suite], self._loaded.labels[suite], tuple(records))
+
+    def _score(self, stage: str, name: str, model: PlanningModel) -> list[Sample]:
+        folder = self._folder / stage / name
+        work = self._work(stage, name, "eval")
+        samples = evaluate(
+            model, work, folder / "samples.jsonl",
+            on_event=self._progress.event, should_stop=self._progress.should_stop,
+        )  # fmt: skip
+        card = make_scorecard(
+            name, stage, model.identity.digest, samples, slices=work.suite.slices,
+            is_labelled=work.suite.task == "classify",
+        )  # fmt: skip
+        write_json(folder / "scorecard.json", card.to_json())
+        top = find_reading(card, "accuracy")
+        if top:
+            self._progress.event(
+                "scorecard", stage=stage, suite=name, n=card.n, score=top.score, low=top.low, high=top.high,
+                path=str(folder / "scorecard.json"),
+            )  # fmt: skip
+        return samples
+
+    def _latencies(self, stage: str, model: PlanningModel) -> list[float]:
+        """Milliseconds of single requests, one after another; empty where no rule asks for them."""
+        gates = self._loaded.recipe.gates
+        if not any(gate.metric == "latency_p95_ms" and applies(gate, stage) for gate in gates):
+            return []
+        path = self._folder / stage / "latency.json"
+        if path.exists():
+            return [float(value) for value in read_json(path)]
+        requests = build_requests(self._work(stage, self._loaded.first, "eval"))[: LATENCY_REQUESTS + 1]
+        found = [_time_one(model, request) for request in requests][1:]  # the first one warms up
+        write_json(path, found)
+        return found
+
+    def _judge(
+        self, stage: str, identity: str, samples: Mapping[str, list[Sample]], latencies: list[float],
+        size_bytes: int | None,
+    ) -> Verdict:  # fmt: skip
+        gates, lock = self._loaded.recipe.gates, self._loaded.lock["digest"]
+        asked = {gate.versus for gate in gates if gate.versus}
+        evidence = {
+            name: Evidence(
+                found, self._loaded.suites[name].max_error_frac, latencies, size_bytes,
+                {earlier: self.samples(earlier, name) for earlier in asked if earlier != stage},
+            )
+            for name, found in samples.items()
+        }  # fmt: skip
+        return judge(stage, identity, lock, gates, evidence, self._loaded.first)
+
+    def _parity(self, parent: str | None, samples: Mapping[str, list[Sample]]) -> list[RuleVerdict]:
+        if parent is None:
+            return []
+        return [
+            parity_rule(name, parent, self.samples(parent, name), found) for name, found in samples.items()
+        ]
+
+    def _with_rules(self, verdict: Verdict, rules: Sequence[RuleVerdict]) -> Verdict:
+        from harness.evals.gate import combine
+
+        return Verdict(verdict.stage, verdict.identity, verdict.lock, combine(rules), tuple(rules))
+
+    def _publish(self, verdict: Verdict) -> None:
+        path = self._folder / verdict.stage / "verdict.json"
+        write_json(path, verdict.to_json())
+        worst = worst_rule(verdict)
+        self._progress.event(
+            "verdict", stage=verdict.stage, verdict=verdict.verdict.value, path=str(path),
+            worst=f"{worst.rule} · {worst.slice}: {worst.reason}" if worst else None,
+        )  # fmt: skip
+
+
+def worst_rule(verdict: Verdict) -> RuleVerdict | None:
+    """The rule and slice that stand in the way: failures first, then the largest shortfall; None for a PASS."""
+    blocking = [rule for rule in verdict.rules if rule.verdict in (State.FAIL, State.INCONCLUSIVE)]
+
+    def badness(rule: RuleVerdict) -> tuple[bool, float]:
+        gap = abs((rule.score or 0.0) - (rule.threshold or 0.0))
+        return rule.verdict is State.FAIL, gap
+
+    return max(blocking, key=badness, default=None)
+
+
+def parity_rule(suite: str, parent: str, before: Sequence[Sample], now: Sequence[Sample]) -> RuleVerdict:
+    """Whether the stage was fed the very token ids that its parent was fed, on every item."""
+    wanted = {sample.id: sample.prompt_digest for sample in before}
+    differ = [sample.id for sample in now if wanted.get(sample.id) != sample.prompt_digest]
+    same = len(now) - len(differ)
+    state = State.PASS if now and not differ else State.FAIL
+    reason = f"same token ids on {same} of {len(now)} items"
+    if differ:
+        reason += f"; first difference: {differ[0]}"
+    return RuleVerdict(
+        rule=f"token ids equal those of {parent}", suite=suite, metric="token_parity", slice="all", n=len(now),
+        score=same / len(now) if now else None, low=None, high=None, threshold=1.0, verdict=state, reason=reason,
+    )  # fmt: skip
+
+
+def _time_one(model: PlanningModel, request: object) -> float:
+    began = time.perf_counter()
+    score = model.score_choices if hasattr(request, "choices") else model.generate
+    list(score([request]))  # type: ignore[arg-type]
+    return (time.perf_counter() - began) * 1000.0

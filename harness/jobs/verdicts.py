@@ -1,0 +1,63 @@
+"""What a run folder says of its stages and samples, as documents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.errors import DataError
+from harness.evals.gate import CHAIN
+from harness.evals.results import Verdict
+from harness.evals.samples import read_samples
+from harness.files import read_json
+
+
+def stage_order(names: Sequence[str]) -> list[str]:
+    """The stages in the order of the chain; quants behind it, as they come."""
+    return [name for name in CHAIN if name in names] + sorted(name for name in names if name not in CHAIN)
+
+
+def stage_documents(folder: Path, order: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """One document a stage and suite that has a verdict, in the order of the chain."""
+    found = {path.parent.name: path for path in (folder / "stages").glob("*/verdict.json")}
+    names = [name for name in order if name in found] if order else stage_order(list(found))
+    verdicts = [Verdict.from_json(read_json(found[name])) for name in names]
+    return [
+        stage_document(verdict, suite)
+        for verdict in verdicts
+        for suite in dict.fromkeys(rule.suite for rule in verdict.rules)
+    ]
+
+
+def stage_document(verdict: Verdict, suite: str) -> dict[str, Any]:
+    """What `--json` says of one stage on one suite."""
+    rules = [rule for rule in verdict.rules if rule.suite == suite]
+    keys = ("rule", "metric", "slice", "n", "score", "low", "high", "threshold", "reason", "needed")
+    return {
+        "stage": verdict.stage,
+        "identity": verdict.identity,
+        "suite": suite,
+        "n": max((rule.n for rule in rules if rule.metric == "error_rate"), default=0),
+        "verdict": verdict.verdict.value,
+        "rules": [
+            {**{key: getattr(rule, key) for key in keys}, "verdict": rule.verdict.value} for rule in rules
+        ],
+    }
+
+
+def sample_documents(folder: Path, sample_id: str) -> list[Mapping[str, Any]]:
+    """The sample at every stage that scored it.
+
+    Raises:
+        DataError: no stage has.
+    """
+    found: list[Mapping[str, Any]] = []
+    stages = {path.parent.parent.name for path in (folder / "stages").glob("*/*/samples.jsonl")}
+    for stage in stage_order(sorted(stages)):
+        for path in sorted((folder / "stages" / stage).glob("*/samples.jsonl")):
+            same = [sample for sample in read_samples(path) if sample.id == sample_id]
+            found += [{"stage": stage, "suite": path.parent.name, **sample.to_json()} for sample in same]
+    if not found:
+        raise DataError(f"{folder.name} has no sample {sample_id!r}", hint=f"harness show {folder.name}")
+    return found
