@@ -129,17 +129,23 @@ def _suites_of(yaml: YamlDocument, data_root: Path | None, problems: list[Proble
         if not isinstance(name, str):
             continue
         try:
-            path = find_document(name, near=Path(yaml.file))
-        except SpecError as error:
-            hint = error.problems[0].hint
-            problems.append(
-                yaml.problem(("suites", index), f'"{name}"', "a suite file", f"no such file; {hint}")
-            )
-            continue
-        try:
+            path = resolve_suite(yaml, index, name)
             yield LoadedSuite(load_suite(path, data_root=data_root), path)
         except SpecError as error:
             problems.extend(error.problems)
+
+
+def resolve_suite(recipe: YamlDocument, index: int, name: str) -> Path:
+    """The file of the recipe's suite number `index`.
+
+    Raises:
+        SpecError: there is none, at the recipe's line.
+    """
+    try:
+        return find_document(name, near=Path(recipe.file))
+    except SpecError as error:
+        hint = f"no such file; {error.problems[0].hint}"
+        raise SpecError([recipe.problem(("suites", index), f'"{name}"', "a suite file", hint)]) from error
 
 
 def _missing_public_set(suite: Suite, yaml: YamlDocument, data_root: Path) -> Problem | None:

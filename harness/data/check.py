@@ -1,0 +1,164 @@
+"""What is wrong with recipes and suites, and with the records that they name. Loads no model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from harness.data.check_gates import check_gates
+from harness.data.check_suite import Checked, check_suite
+from harness.data.overlap import Overlap, find_overlaps
+from harness.errors import Problem, SpecError
+from harness.specs.load import find_document, resolve_suite, validate
+from harness.specs.recipe import Export, Preflight, Recipe
+from harness.specs.suite import Suite
+from harness.specs.yaml import YamlDocument, dotted, read_yaml
+
+MAX_IDS = 5
+"""Overlapping records that a problem names."""
+
+
+def check(paths: Sequence[str | Path], data_root: Path | None = None) -> list[Problem]:
+    """All problems of the recipes and suites, and of the suites that the recipes name; empty when sound.
+
+    A folder stands for the YAML files below it. Without `data_root`, the records of public sets are
+    not looked at.
+    """
+    problems: list[Problem] = []
+    for path in _documents(paths, problems):
+        try:
+            problems += _check_document(read_yaml(path), data_root)
+        except SpecError as error:
+            problems += error.problems
+    return list(dict.fromkeys(problems))
+
+
+def _documents(paths: Sequence[str | Path], problems: list[Problem]) -> Iterator[Path]:
+    for path in paths:
+        if Path(path).is_dir():
+            yield from sorted(Path(path).rglob("*.yaml"))
+            continue
+        try:
+            yield find_document(path)
+        except SpecError as error:
+            problems += error.problems
+
+
+def _check_document(yaml: YamlDocument, data_root: Path | None) -> list[Problem]:
+    if "recipe" in yaml.data:
+        return _check_recipe(yaml, data_root)
+    if "suite" in yaml.data:
+        return check_suite(yaml, data_root).problems
+    return [yaml.problem((), "neither a recipe nor a suite", "a key `recipe` or `suite` with its name")]
+
+
+def _check_recipe(yaml: YamlDocument, data_root: Path | None) -> list[Problem]:
+    """Problems of the recipe as far as it can be read, so that one mistake hides no other."""
+    problems: list[Problem] = []
+    try:
+        validate(yaml, Recipe)
+    except SpecError as error:
+        problems += error.problems
+    suites, has_all = _check_suites(yaml, data_root, problems)
+    problems += _repeated(yaml, ("suites",), "suite")
+    problems += _repeated(yaml, ("export", "quants"), "quant")
+    problems += _same_names(yaml, suites)
+    problems += check_gates(yaml, list(suites.values()), _quants(yaml), knows_all_suites=has_all)
+    if 0 in suites and (first := suites[0]).suite is not None:
+        problems += _check_training(yaml, first.suite, first)
+    return sorted(problems, key=lambda problem: (problem.file != yaml.file, problem.file, problem.line or 0))
+
+
+def _check_suites(
+    yaml: YamlDocument, data_root: Path | None, problems: list[Problem]
+) -> tuple[dict[int, Checked], bool]:
+    """The suites that could be read, by their position, and whether those are all."""
+    names = yaml.data.get("suites")
+    names = names if isinstance(names, list) else []
+    found: dict[int, Checked] = {}
+    for index, name in enumerate(names):
+        if not isinstance(name, str):
+            continue
+        try:
+            checked = check_suite(read_yaml(resolve_suite(yaml, index, name)), data_root)
+        except SpecError as error:
+            problems += error.problems
+            continue
+        problems += checked.problems
+        if checked.suite is not None:
+            found[index] = checked
+    return found, bool(names) and len(found) == len(names)
+
+
+def _repeated(yaml: YamlDocument, loc: tuple[str, ...], what: str) -> list[Problem]:
+    items: object = yaml.data
+    for part in loc:
+        items = items.get(part) if isinstance(items, dict) else None
+    if not isinstance(items, list):
+        return []
+    return [
+        yaml.problem(
+            (*loc, index), f'"{item}"', f"each {what} once", f"{dotted((*loc, items.index(item)))} is it too"
+        )
+        for index, item in enumerate(items)
+        if isinstance(item, str) and items.index(item) < index
+    ]
+
+
+def _same_names(yaml: YamlDocument, suites: dict[int, Checked]) -> list[Problem]:
+    names = {index: checked.suite.suite for index, checked in suites.items() if checked.suite}
+    files = {index: checked.yaml.file for index, checked in suites.items()}
+    return [
+        yaml.problem(
+            ("suites", later),
+            f'"{names[later]}"',
+            "suites with names of their own",
+            f"{files[first]} is it too",
+        )
+        for first in names
+        for later in names
+        if first < later and names[first] == names[later] and files[first] != files[later]
+    ]
+
+
+def _quants(yaml: YamlDocument) -> tuple[str, ...]:
+    export = yaml.data.get("export")
+    quants = export.get("quants") if isinstance(export, dict) else None
+    return tuple(map(str, quants)) if isinstance(quants, list) else Export().quants
+
+
+def _check_training(yaml: YamlDocument, suite: Suite, checked: Checked) -> list[Problem]:
+    """Problems of training on the suite: nothing to train on, or what the gate will ask."""
+    if suite.records.public is None and suite.records.train is None:
+        hint = f"give {suite.suite} a records.train, or put the suite that has one first"
+        return [yaml.problem(("suites", 0), f'"{suite.suite}"', "a suite with training records", hint)]
+    if checked.splits is None:
+        return []
+    learned = [
+        record for split in ("train", "dev", "calibration") for record in checked.splits.get(split, [])
+    ]
+    overlaps = find_overlaps(learned, checked.splits.get("eval", []))
+    shared = {overlap.right: overlap for overlap in reversed(overlaps)}
+    if len(shared) <= _max_overlaps(yaml):
+        return []
+    found = f"{len(shared)} eval record{'s' if len(shared) > 1 else ''} outside eval too"
+    return [
+        yaml.problem(("suites", 0), found, "none that overlap", _name_overlaps(list(shared.values())[::-1]))
+    ]
+
+
+def _max_overlaps(yaml: YamlDocument) -> int:
+    preflight = yaml.data.get("preflight")
+    allowed = preflight.get("max_overlaps") if isinstance(preflight, dict) else None
+    return allowed if isinstance(allowed, int) else Preflight().max_overlaps
+
+
+def _name_overlaps(overlaps: Sequence[Overlap]) -> str:
+    shown = "; ".join(
+        f"{pair.right} has the {_KIND_WORDS[pair.kind]} of {pair.left}" for pair in overlaps[:MAX_IDS]
+    )
+    left_out = len(overlaps) - MAX_IDS
+    return f"{shown}; and {left_out:,} more" if left_out > 0 else shown
+
+
+_KIND_WORDS = {"id": "id", "unit": "unit", "text": "text", "normalised": "words", "near": "shingles"}

@@ -1,0 +1,200 @@
+"""What is wrong with a recipe's rules: what they name, which stages they judge, and whether they can pass."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from harness.data.check_suite import Checked
+from harness.data.records import Record
+from harness.errors import Problem
+from harness.specs.gate import RATES, Gate
+from harness.specs.suite import Suite
+from harness.specs.yaml import Loc, YamlDocument, describe
+from harness.stats.power import fewest_items
+from harness.stats.survey import effective_lower, effective_sample
+from harness.text import nearest, visible
+
+CHAIN = ("base", "adapter", "merged", "f16")
+"""Stages before the quants, in their order."""
+EDGE_METRICS = ("latency_p95_ms", "size_mb")
+LESS_IS_BETTER = (*EDGE_METRICS, "error_rate", "truncated_rate")
+MAX_SLICES = 3
+"""Slices that a problem names."""
+
+
+def check_gates(
+    yaml: YamlDocument, suites: Sequence[Checked], quants: Sequence[str], *, knows_all_suites: bool
+) -> list[Problem]:
+    """Problems of the rules that are rules; what is wrong with the others, the recipe's own check says.
+
+    With `knows_all_suites` false, a rule may read a suite that could not be loaded, so unknown names pass.
+    """
+    items = yaml.data.get("gates")
+    gates = {index: _gate(item) for index, item in enumerate(items if isinstance(items, list) else [])}
+    rules = {index: gate for index, gate in gates.items() if gate is not None}
+    problems: list[Problem] = []
+    for index, gate in rules.items():
+        loc: Loc = ("gates", index)
+        problems += _check_stages(yaml, loc, gate, quants)
+        problems += _check_direction(yaml, loc, gate)
+        if knows_all_suites:
+            problems += _check_suite_name(yaml, loc, gate, suites)
+        if (checked := _suite_of(gate, suites)) is not None and checked.suite is not None:
+            problems += _check_per(yaml, loc, gate, checked.suite)
+            problems += _check_power(yaml, loc, gate, checked)
+        first = next((other for other, rule in rules.items() if rule == gate), index)
+        if first < index:
+            problems.append(yaml.problem(loc, gate.name, "each rule once", f"gates[{first}] is it too"))
+    if (
+        rules
+        and len(rules) == len(gates)
+        and not any(_judges_quants(rule, quants) for rule in rules.values())
+    ):
+        problems.append(
+            yaml.problem(("gates",), "no rule judges a quant", "at least one for the files that ship")
+        )
+    return problems
+
+
+def _gate(item: Any) -> Gate | None:
+    from pydantic import ValidationError
+
+    try:
+        return Gate.model_validate_json(json.dumps(item), strict=True)
+    except ValidationError:
+        return None
+
+
+def _suite_of(gate: Gate, suites: Sequence[Checked]) -> Checked | None:
+    if gate.suite is None:
+        return suites[0] if len(suites) == 1 else None
+    return next((checked for checked in suites if checked.suite and checked.suite.suite == gate.suite), None)
+
+
+def _check_suite_name(
+    yaml: YamlDocument, loc: Loc, gate: Gate, suites: Sequence[Checked]
+) -> Iterator[Problem]:
+    names = [checked.suite.suite for checked in suites if checked.suite]
+    if gate.suite is None and len(names) > 1 and gate.metric not in EDGE_METRICS:
+        yield yaml.problem(loc, gate.name, "a suite", f"add `suite:` and one of {', '.join(names)}")
+    elif gate.suite is not None and gate.suite not in names:
+        yield yaml.problem(
+            (*loc, "suite"), describe(gate.suite), "a suite of this recipe", _nearest(gate.suite, names)
+        )
+
+
+def _check_stages(yaml: YamlDocument, loc: Loc, gate: Gate, quants: Sequence[str]) -> Iterator[Problem]:
+    known = [*CHAIN, *quants]
+    for place, stage in enumerate(gate.stages):
+        here = (*loc, "stages", place)
+        if stage not in known:
+            hint = "leave `stages` out to judge each quant" if stage == "edge" else _nearest(stage, known)
+            yield yaml.problem(here, describe(stage), "a stage of this recipe", hint)
+        elif gate.metric in EDGE_METRICS and stage in CHAIN:
+            yield yaml.problem(here, describe(stage), "a quant", f"{gate.metric} is measured on what ships")
+    versus = gate.versus
+    if versus is not None and versus not in known:
+        yield yaml.problem((*loc, "versus"), describe(versus), "an earlier stage", _nearest(versus, known))
+    elif versus is not None and versus not in CHAIN:
+        yield yaml.problem(
+            (*loc, "versus"), describe(versus), f"one of {', '.join(CHAIN)}", "quants come last"
+        )
+    elif versus is not None:
+        late = [
+            stage for stage in gate.stages if stage in CHAIN and CHAIN.index(stage) <= CHAIN.index(versus)
+        ]
+        if late:
+            hint = f"{', '.join(late)} does not come after it"
+            yield yaml.problem(
+                (*loc, "versus"), describe(versus), "an earlier stage than each it judges", hint
+            )
+
+
+def _check_direction(yaml: YamlDocument, loc: Loc, gate: Gate) -> Iterator[Problem]:
+    if gate.metric in LESS_IS_BETTER and gate.at_least is not None:
+        yield yaml.problem(
+            (*loc, "at_least"), f"{gate.at_least:g}", "at_most", f"less {gate.metric} is better"
+        )
+    if gate.metric in EDGE_METRICS and gate.per is not None:
+        yield yaml.problem(
+            (*loc, "per"), describe(gate.per), "no `per`", f"{gate.metric} is one number a file"
+        )
+
+
+def _check_per(yaml: YamlDocument, loc: Loc, gate: Gate, suite: Suite) -> Iterator[Problem]:
+    if gate.per is None or gate.metric in EDGE_METRICS:
+        return
+    here = (*loc, "per")
+    if gate.metric in ("precision", "recall"):
+        if suite.task != "classify":
+            yield yaml.problem(here, "label", "a suite that classifies", f"{suite.suite} generates")
+    elif gate.per == "label" and "label" not in suite.slices:
+        yield yaml.problem(here, '"label"', "recall or precision", f"{gate.metric} has no label to go by")
+    elif gate.per not in suite.slices:
+        hint = _nearest(gate.per, list(suite.slices))
+        yield yaml.problem(here, describe(gate.per), f"a slice that {suite.suite} declares", hint)
+
+
+def _check_power(yaml: YamlDocument, loc: Loc, gate: Gate, checked: Checked) -> Iterator[Problem]:
+    """A rule that could not pass if every answer were right, or that would judge nothing."""
+    records = checked.splits["eval"] if checked.splits is not None else []
+    bound = gate.at_least if gate.at_least is not None else gate.at_most
+    if bound is None or gate.metric not in RATES or gate.metric == "precision" or not records:
+        return
+    key = "at_least" if gate.at_least is not None else "at_most"
+    threshold = bound if key == "at_least" else 1.0 - bound
+    parts = _parts(gate, records)
+    judged = {name: units for name, units in parts.items() if not gate.per or len(units) >= gate.min_n}
+    if parts and not judged:
+        most = max(map(len, parts.values()))
+        found = f"every {gate.per} has fewer than min_n {gate.min_n} eval records"
+        yield yaml.problem(loc, found, "", f"the rule would judge nothing; the most is {most}")
+    hopeless = {name: units for name, units in judged.items() if _best_bound(units, gate.alpha) < threshold}
+    if hopeless:
+        yield yaml.problem((*loc, key), f"{bound:g}", "", _hopeless_words(hopeless, threshold, gate.alpha))
+
+
+def _parts(gate: Gate, records: Sequence[Record]) -> dict[str, list[str]]:
+    """The units of the eval records that the rule judges together, by slice."""
+    parts: dict[str, list[str]] = {}
+    for record in records:
+        if gate.per is None:
+            names: Sequence[str] = ["all"]
+        elif gate.metric == "recall":
+            names = record.targets
+        else:
+            value = record.slices.get(gate.per, [])
+            names = [value] if isinstance(value, str) else value
+        for name in names:
+            parts.setdefault(name, []).append(record.unit)
+    return parts
+
+
+def _best_bound(units: Sequence[str], alpha: float) -> float:
+    """The lower bound that the gate would give if every item were right."""
+    sample = effective_sample([1.0] * len(units), units, alpha)
+    return 0.0 if sample is None else effective_lower(sample, alpha)
+
+
+def _hopeless_words(hopeless: dict[str, list[str]], threshold: float, alpha: float) -> str:
+    worst = sorted(hopeless, key=lambda name: (len(hopeless[name]), name))
+    named = ", ".join(
+        f"{visible(name, keep_newlines=False, limit_chars=60)} ({len(hopeless[name])} items in "
+        f"{len(set(hopeless[name]))} units)"
+        for name in worst[:MAX_SLICES]
+    )
+    more = f" and {len(worst) - MAX_SLICES} more" if len(worst) > MAX_SLICES else ""
+    needed = fewest_items(threshold, alpha)
+    wanted = f"at least {needed:,} independent items" if needed else "no number of items proves it"
+    return f"can never PASS, not even with every answer right, for {named}{more}: {wanted}"
+
+
+def _judges_quants(gate: Gate, quants: Sequence[str]) -> bool:
+    return not gate.stages or any(stage in quants for stage in gate.stages)
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    close = nearest(name, list(known))
+    return f"nearest: {close}" if close else f"there are {', '.join(known) or 'none'}"
