@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import unicodedata
 
-_BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-_LINE_BREAKS = frozenset("\u0085\u2028\u2029\r\x0b\x0c")
-
 
 def visible(text: str, *, keep_newlines: bool = True, limit_chars: int | None = None) -> str:
     """The text with everything that a terminal would obey turned into something a person can see.
 
     Control characters (C0, C1), escape sequences, bidirectional overrides, zero-width and other
     format characters, lone surrogates and private-use characters become `\\xNN` or `\\u{NNNN}`;
-    a tab becomes four spaces. Line feeds stay unless `keep_newlines` is false (then `⏎`). With
+    a tab becomes four spaces, any other space one. Line feeds stay unless `keep_newlines` is false (then `⏎`). With
     `limit_chars`, longer text is cut and says how many characters were left out.
     """
     left_out = 0
@@ -32,14 +29,12 @@ def _shown(char: str, keep_newlines: bool) -> str:
         return "\n" if keep_newlines else "⏎"
     if char == "\t":
         return "    "
+    if char.isprintable():
+        return char
+    if unicodedata.category(char) == "Zs":
+        return " "
     code = ord(char)
-    if code < 0x20 or 0x7F <= code < 0xA0:
-        return f"\\x{code:02x}"
-    if char in _BIDI or char in _LINE_BREAKS:
-        return f"\\u{{{code:04x}}}"
-    if unicodedata.category(char) in ("Cf", "Cs", "Co", "Cn"):
-        return f"\\u{{{code:04x}}}"
-    return char
+    return f"\\x{code:02x}" if code < 0xA0 else f"\\u{{{code:04x}}}"
 
 
 def nearest(name: str, known: list[str]) -> str | None:

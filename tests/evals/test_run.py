@@ -1,0 +1,122 @@
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.data.records import Record
+from harness.errors import CancelledError
+from harness.evals.run import Work, evaluate
+from harness.models.base import Answer, ChoiceRequest, Identity, Prompt
+from harness.specs.suite import Suite
+
+SUITE = Suite.model_validate(
+    {
+        "suite": "tiny", "domain": "shared", "task": "classify", "labels": ["yes", "no"], "slices": ["kind"],
+        "records": {"eval": "e.jsonl"}, "prompt": {"user": "{{ input }}?"},
+    }
+)  # fmt: skip
+
+
+class Counting:
+    """A model that counts what it is asked, in batches of three."""
+
+    def __init__(self, digest: str = "m", reply: str = "yes") -> None:
+        self.identity = Identity(digest, "scripted", "", "", "", "", "")
+        self.asked: list[str] = []
+        self._reply = reply
+        self.shuffle = lambda answers: answers
+
+    def plan(self, requests: Sequence[Any]) -> list[list[int]]:
+        return [list(range(k, min(k + 3, len(requests)))) for k in range(0, len(requests), 3)]
+
+    def score_choices(self, requests: Sequence[ChoiceRequest]) -> Iterator[Answer]:
+        self.asked += [request.id for request in requests]
+        answers = [
+            Answer(r.id, choice_logprobs=tuple(-0.1 if c == self._reply else -3.0 for c in r.choices))
+            for r in requests
+        ]
+        yield from self.shuffle(answers)
+
+    generate = score_choices  # type: ignore[assignment]
+
+    def token_ids(self, prompt: Prompt) -> list[int]:
+        return []
+
+    def close(self) -> None:
+        pass
+
+
+def work(n: int = 8) -> Work:
+    records = tuple(
+        Record(
+            f"r{k}",
+            f"text {k}",
+            ("yes",) if k % 2 else ("no",),
+            {"kind": "odd" if k % 2 else "even"},
+            f"u{k}",
+            {},
+        )
+        for k in range(n)
+    )
+    return Work("base", SUITE, ("yes", "no"), records)
+
+
+def run(model: Counting, path: Path, *, stop_after: int = 10**9, asked: Work | None = None) -> list[Any]:
+    def should_stop() -> bool:
+        return len(model.asked) >= stop_after
+
+    return evaluate(model, asked or work(), path, on_event=lambda *_a, **_k: None, should_stop=should_stop)  # type: ignore[arg-type]
+
+
+def test_samples_come_in_the_order_of_the_records(tmp_path: Path) -> None:
+    found = run(Counting(), tmp_path / "s.jsonl")
+
+    assert [sample.id for sample in found] == [f"r{k}" for k in range(8)]
+    assert [sample.score for sample in found] == [0.0, 1.0] * 4
+
+
+def test_no_finished_sample_is_computed_twice(tmp_path: Path) -> None:
+    first, second = Counting(), Counting()
+    with pytest.raises(CancelledError):
+        run(first, tmp_path / "s.jsonl", stop_after=3)
+
+    resumed = run(second, tmp_path / "s.jsonl")
+
+    assert first.asked + second.asked == [f"r{k}" for k in range(8)]
+    assert resumed == run(Counting(), tmp_path / "whole.jsonl")
+
+
+def test_another_model_starts_from_nothing(tmp_path: Path) -> None:
+    run(Counting("m"), tmp_path / "s.jsonl")
+    other = Counting("n", reply="no")
+
+    found = run(other, tmp_path / "s.jsonl")
+
+    assert len(other.asked) == 8
+    assert [sample.answer for sample in found] == ["no"] * 8
+
+
+def test_shuffled_replies_find_their_records(tmp_path: Path) -> None:
+    model = Counting()
+    model.shuffle = lambda answers: answers[::-1]
+
+    assert run(model, tmp_path / "s.jsonl") == run(Counting(), tmp_path / "t.jsonl")
+
+
+@pytest.mark.parametrize("break_up", [lambda answers: answers[1:], lambda answers: [*answers, answers[0]]])
+def test_lost_or_doubled_replies_stop_the_run(tmp_path: Path, break_up: Any) -> None:
+    model = Counting()
+    model.shuffle = break_up
+
+    with pytest.raises(RuntimeError, match="one to one"):
+        run(model, tmp_path / "s.jsonl")
+
+
+def test_an_error_is_an_outcome(tmp_path: Path) -> None:
+    model = Counting()
+    model.shuffle = lambda answers: [Answer(a.id, error="too long") for a in answers]
+
+    found = run(model, tmp_path / "s.jsonl")
+
+    assert {(sample.score, sample.answer, sample.error) for sample in found} == {(0.0, None, "too long")}

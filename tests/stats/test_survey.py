@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.stats.proportions import lower_bound, upper_bound
+from harness.stats.survey import effective_lower, effective_sample, effective_upper, student_quantile
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=200))
+def test_one_item_a_unit_gives_clopper_pearson(scores: list[bool]) -> None:
+    found = effective_sample([float(s) for s in scores], [str(i) for i in range(len(scores))], 0.05)
+    assert found is not None
+
+    assert effective_lower(found, 0.05) == lower_bound(sum(scores), len(scores), 0.05)
+    assert effective_upper(found, 0.05) == pytest.approx(
+        upper_bound(sum(scores), len(scores), 0.05), abs=1e-12
+    )
+
+
+def test_no_items_have_no_worth() -> None:
+    assert effective_sample([], [], 0.05) is None
+
+
+def test_equal_clusters_are_worth_about_as_many_items_as_there_are_clusters() -> None:
+    scores = [float(cluster < 32) for cluster in range(40) for _ in range(10)]
+    units = [str(cluster) for cluster in range(40) for _ in range(10)]
+
+    found = effective_sample(scores, units, 0.05)
+
+    assert found is not None
+    assert found.design_effect == pytest.approx(10.0 * 40 / 39)
+    assert 35 < found.n < 40
+
+
+def test_a_single_document_proves_next_to_nothing() -> None:
+    found = effective_sample([1.0] * 500, ["one"] * 500, 0.05)
+
+    assert found is not None
+    assert effective_lower(found, 0.05) == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 3, 5, 10, 30, 200])
+@pytest.mark.parametrize("probability", [0.9, 0.95, 0.975])
+def test_student_quantiles_agree_with_scipy(freedom: int, probability: float) -> None:
+    from scipy.stats import t
+
+    assert student_quantile(probability, freedom) == pytest.approx(t.ppf(probability, freedom), rel=3e-3)
+
+
+def test_clustered_items_pass_falsely_at_most_as_often_as_stated() -> None:
+    """80 documents of 5 items with an intra-class correlation of .3, at a true rate of the threshold."""
+    rng = np.random.default_rng(7)
+    runs, passes, naive = 1200, 0, 0
+    for _ in range(runs):
+        rates = rng.beta(0.8 * 7 / 3, 0.2 * 7 / 3, 80)
+        scores = (rng.random((80, 5)) < rates[:, None]).astype(float).ravel().tolist()
+        found = effective_sample(scores, [str(i // 5) for i in range(400)], 0.05)
+        assert found is not None
+        passes += effective_lower(found, 0.05) >= 0.8
+        naive += (lower_bound(int(sum(scores)), 400, 0.05) or 0.0) >= 0.8
+
+    assert passes / runs <= 0.05 + 3 * (0.05 * 0.95 / runs) ** 0.5
+    assert naive / runs > 0.09
