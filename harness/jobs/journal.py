@@ -29,7 +29,7 @@ class Journal:
         self._seq = _mend(path)
         self._handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
 
-    def write(self, name: str, *, sync: bool = False, **data: Any) -> None:
+    def write(self, name: str, /, *, sync: bool = False, **data: Any) -> None:
         """Appends one event; `sync` makes it survive a power cut (a kill needs no sync)."""
         self._seq += 1
         line = {"seq": self._seq, "time": round(time.time(), 3), "event": name, **data}

@@ -27,7 +27,7 @@ class Progress:
         """Whether somebody asked for an end after this batch."""
         return self._cancel.exists()
 
-    def event(self, name: str, data: dict[str, Any] | None = None, **more: Any) -> None:
+    def event(self, name: str, data: dict[str, Any] | None = None, /, **more: Any) -> None:
         """Writes one event; a scored batch also moves the current step's progress."""
         values = {**(data or {}), **more}
         self._journal.write(name, **values)
