@@ -155,7 +155,7 @@ def check(
     Example: harness check recipes/*.yaml
     """
     from harness.errors import SpecError
-    from harness.specs.check import check as find_problems
+    from harness.data.check import check as find_problems
 
     problems = find_problems(documents, data_root=data)
     if problems:
@@ -347,7 +347,7 @@ def _release(
     from harness.errors import SpecError
     from harness.jobs.orders import order_release
     from harness.jobs.store import home_folder
-    from harness.specs.check import check as find_problems
+    from harness.data.check import check as find_problems
     from harness.specs.load import find_document
 
     if problems := find_problems([recipe], data_root=data):

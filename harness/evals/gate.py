@@ -16,7 +16,7 @@ from harness.evals.run import slice_names
 from harness.specs.gate import Gate
 from harness.stats.paired import paired_bounds
 from harness.stats.power import items_needed, paired_items_needed
-from harness.stats.quantiles import quantile_bounds
+from harness.stats.quantiles import quantile, quantile_lower_bound, quantile_upper_bound
 from harness.stats.survey import effective_lower, effective_sample, effective_upper
 
 CHAIN = ("base", "adapter", "merged", "f16")
@@ -146,6 +146,8 @@ def _judge_part(gate: Gate, suite: str, part: Part) -> RuleVerdict:
 
 def rate_bounds(scores: Sequence[float], units: Sequence[str], low_error: float, high_error: float) -> Bounds:
     """A rate with Clopper-Pearson's one-sided bounds, on the effective sample where units repeat."""
+    if not all(math.isfinite(score) for score in scores):
+        return Bounds(len(scores), None, None, None, "a score is not a number")
     low_sample = effective_sample(scores, units, low_error)
     high_sample = effective_sample(scores, units, high_error)
     if low_sample is None or high_sample is None:
@@ -237,13 +239,12 @@ def _edge_bounds(gate: Gate, shown: Evidence) -> Bounds:
             return Bounds(0, None, None, None, "the file's size is unknown")
         size_mb = shown.size_bytes / 1e6
         return Bounds(1, size_mb, size_mb, size_mb, "the file's size, without error")
-    n = len(shown.latencies_ms)
-    bounds = quantile_bounds(shown.latencies_ms, 0.95, alpha=gate.alpha, beta=gate.beta)
-    if bounds is None:
-        return Bounds(0, None, None, None, "latency was not measured")
-    return Bounds(
-        n, bounds.estimate, bounds.low, bounds.high, "" if bounds.high is not None else "too few requests"
+    values = shown.latencies_ms
+    low, high = quantile_lower_bound(values, 0.95, gate.beta), quantile_upper_bound(values, 0.95, gate.alpha)
+    reason = (
+        "latency was not measured" if not values else "too few requests for a bound" if high is None else ""
     )
+    return Bounds(len(values), quantile(values, 0.95), low, high, reason)
 
 
 def _decide(gate: Gate, suite: str, slice_name: str, bounds: Bounds) -> RuleVerdict:
@@ -272,7 +273,7 @@ def _threshold(gate: Gate) -> tuple[float, bool]:
 
 def _state(gate: Gate, bounds: Bounds, threshold: float, wants_more: bool) -> State:
     pass_bound, fail_bound = (bounds.low, bounds.high) if wants_more else (bounds.high, bounds.low)
-    if bounds.score is None or math.isnan(bounds.score):
+    if bounds.score is None:
         return State.INCONCLUSIVE
     if pass_bound is not None and _reaches(gate, pass_bound, threshold, wants_more):
         return State.PASS

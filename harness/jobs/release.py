@@ -203,7 +203,7 @@ class ReleaseRun:
                 self.progress.move(done, len(ways), "merges", f"onto {way}")
                 target = self.artifacts / f"merged-{way}"
                 if not target.exists():
-                    merge(self.base, adapter, target, onto=way)
+                    merge(self.base, adapter, target, onto=way)  # type: ignore[arg-type]
                 scores[way] = self._score_merge(way, target)
             kept = max(ways, key=lambda way: scores[way])
             told = ", ".join(
@@ -252,18 +252,11 @@ class ReleaseRun:
         with self.progress.step(quant) as outcome:
             target = self.artifacts / f"model-{quant}.gguf"
             source = self.artifacts / "model-f16.gguf"
-            report_path = self.artifacts / f"quantize-{quant}.json"
-            if not target.exists() or not report_path.exists():
-                report = quantize(source, target, quant, threads=self.recipe.device.threads)
-                write_json(report_path, {"bytes": report.bytes, "fallback_count": report.fallback_count,
-                                         "tensor_count": report.tensor_count, "seconds": report.seconds})  # fmt: skip
+            if not target.exists():
+                report = quantize(source, target, quant, threads=self.recipe.device.threads, on_progress=self._tensors)
                 self._tell_artifact(quant, target)
-                if report.fallback_count:
-                    self.progress.note(
-                        f"{quant}: {report.fallback_count} of {report.tensor_count} tensors don't fit the type's "
-                        "blocks and were stored in a larger one",
-                        "warning",
-                    )
+                if report.warning:
+                    self.progress.note(report.warning, "warning")
             verdict, outcome["reused"] = self._gate_file(quant, target, "f16", source)
         return verdict
 
@@ -381,6 +374,9 @@ class ReleaseRun:
             "recipe": self.recipe.recipe, "lock": self.loaded.lock["digest"], "run": self.folder.name,
             "base": self.options["base"],
         }  # fmt: skip
+
+    def _tensors(self, done: int, total: int) -> None:
+        self.progress.move(done, total, "tensors")
 
     def _tell_artifact(self, name: str, path: Path) -> None:
         self.progress.event(
