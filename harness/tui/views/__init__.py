@@ -1,0 +1,1 @@
+"""What the screens say, as lines of styled text: pure functions of run folders, without textual."""

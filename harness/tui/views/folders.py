@@ -1,0 +1,183 @@
+"""Run folders as the screens read them: bounded work a look, nothing read twice, nothing written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from harness.errors import DataError
+from harness.evals.results import Scorecard, Verdict
+from harness.files import read_json
+from harness.jobs.journal import Tail
+from harness.jobs.store import FINAL, RunInfo, RunState, describe_run, runs_folder
+from harness.tui.views.progress import Progress
+
+LINES_A_LOOK = 5000
+CHAIN = (
+    "base", "adapter", "merged", "f16", "q8_0", "q6_k", "q5_k_m", "q5_0", "q4_k_m", "q4_0", "q3_k_m", "q2_k", "edge",
+)  # fmt: skip
+"""Stages in the order in which a release is built."""
+
+T = TypeVar("T")
+
+
+def stage_order(name: str) -> tuple[int, str]:
+    """Sorts stages as the chain runs; a name that is not known comes last."""
+    return (CHAIN.index(name) if name in CHAIN else len(CHAIN), name)
+
+
+class _Cached(Generic[T]):
+    """What a file said when it last changed."""
+
+    def __init__(self) -> None:
+        self._stamp: dict[Path, tuple[int, int]] = {}
+        self._value: dict[Path, T | None] = {}
+
+    def read(self, path: Path, parse: Any) -> T | None:
+        """The parsed file; None where it is absent or can't be read."""
+        try:
+            stat = path.stat()
+        except OSError:
+            return None
+        stamp = (stat.st_mtime_ns, stat.st_size)
+        if self._stamp.get(path) != stamp:
+            self._stamp[path] = stamp
+            self._value[path] = _parsed(path, parse)
+        return self._value[path]
+
+
+def _parsed(path: Path, parse: Any) -> Any:
+    try:
+        return parse(read_json(path))
+    except (DataError, KeyError, TypeError, ValueError, AttributeError):
+        return None
+
+
+class RunFolder:
+    """One run, looked at again and again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.progress = Progress()
+        self._tail = Tail(folder / "events.jsonl")
+        self._verdicts: _Cached[Verdict] = _Cached()
+        self._scorecards: _Cached[Scorecard] = _Cached()
+        self._documents: _Cached[dict[str, Any]] = _Cached()
+
+    def look(self, limit: int = LINES_A_LOOK) -> int:
+        """How many events came; at most `limit` of them are applied a call."""
+        events = self._tail.drain(limit)
+        for event in events:
+            self.progress.apply(event)
+        return len(events)
+
+    def catch_up(self) -> RunFolder:
+        """Reads the journal to its end."""
+        while self.look():
+            pass
+        return self
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """The manifest; empty where it can't be read."""
+        return self._documents.read(self.folder / "manifest.json", _mapping) or {}
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        """The document that the finished run prints, or None."""
+        return self._documents.read(self.folder / "result.json", _mapping)
+
+    @property
+    def command(self) -> str:
+        """The command that made the run, and that resumes it."""
+        import shlex
+
+        found = self.manifest.get("command")
+        if isinstance(found, list):
+            return shlex.join(str(word) for word in found)
+        return str(found) if found else f"harness show {self.folder.name}"
+
+    @property
+    def verdicts(self) -> dict[str, Verdict]:
+        """Verdicts by stage, in the chain's order."""
+        found = {}
+        for path in (self.folder / "stages").glob("*/verdict.json"):
+            verdict = self._verdicts.read(path, Verdict.from_json)
+            if verdict is not None:
+                found[path.parent.name] = verdict
+        return dict(sorted(found.items(), key=lambda item: stage_order(item[0])))
+
+    @property
+    def scorecards(self) -> dict[tuple[str, str], Scorecard]:
+        """Scorecards by stage and suite, in the chain's order."""
+        found = {}
+        for path in (self.folder / "stages").glob("*/*/scorecard.json"):
+            card = self._scorecards.read(path, Scorecard.from_json)
+            if card is not None:
+                found[path.parent.parent.name, path.parent.name] = card
+        return dict(sorted(found.items(), key=lambda item: (stage_order(item[0][0]), item[0][1])))
+
+    @property
+    def sources(self) -> list[tuple[str, str]]:
+        """(stage, suite) of every samples file, in the chain's order."""
+        found = [
+            (path.parent.parent.name, path.parent.name)
+            for path in self.folder.glob("stages/*/*/samples.jsonl")
+        ]
+        return sorted(found, key=lambda source: (stage_order(source[0]), source[1]))
+
+    def samples_path(self, source: tuple[str, str]) -> Path:
+        return self.folder / "stages" / source[0] / source[1] / "samples.jsonl"
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError("not an object")
+    return value
+
+
+class Home:
+    """All runs of a home folder: what ended and did not change is not read again."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.runs: list[RunInfo] = []
+        self._known: dict[Path, tuple[tuple[int, ...], RunInfo]] = {}
+        self._folders: dict[Path, RunFolder] = {}
+
+    def look(self) -> list[RunInfo]:
+        """The runs, newest first."""
+        found = [self._describe(path.parent) for path in runs_folder(self.home).glob("*/manifest.json")]
+        self.runs = sorted((info for info in found if info), key=lambda info: info.created, reverse=True)
+        return self.runs
+
+    def folder(self, info: RunInfo) -> RunFolder:
+        """The run's folder, read so far as it was asked for."""
+        return self._folders.setdefault(info.folder, RunFolder(info.folder))
+
+    def _describe(self, folder: Path) -> RunInfo | None:
+        stamp = _stamp(folder)
+        known = self._known.get(folder)
+        if known and known[0] == stamp and known[1].state is not RunState.RUNNING:
+            return known[1]
+        info = describe_run(folder)
+        if info is not None:
+            self._known[folder] = (stamp, info)
+        return info
+
+
+def _stamp(folder: Path) -> tuple[int, ...]:
+    """Changes whenever the run's state may have changed."""
+    out: list[int] = []
+    for name in ("manifest.json", "events.jsonl", "lease.json"):
+        try:
+            stat = (folder / name).stat()
+            out += [stat.st_mtime_ns, stat.st_size]
+        except OSError:
+            out += [0, 0]
+    return tuple(out)
+
+
+def has_ended(progress: Progress) -> bool:
+    """Whether the journal holds the run's last word."""
+    return progress.ended is not None and progress.ended.name in FINAL

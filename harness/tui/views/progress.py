@@ -1,0 +1,335 @@
+"""What a journal says of a run so far: one pass over its events, each applied once."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.jobs.journal import Event
+from harness.tui.views import numbers
+from harness.tui.views.numbers import count, number
+
+KEPT_EVENTS = 500
+MAX_POINTS = 200_000
+"""A longer training run loses every other point of its older half."""
+
+
+@dataclass(slots=True)
+class Step:
+    """One step of the job."""
+
+    name: str
+    title: str = ""
+    state: str = "waiting"
+    """`waiting`, `active`, `done` or `stopped`."""
+    started_s: float | None = None
+    seconds: float | None = None
+    is_reused: bool = False
+    done: float | None = None
+    total: float | None = None
+    unit: str = ""
+    rate: float | None = None
+    eta_s: float | None = None
+    note: str = ""
+
+
+@dataclass(slots=True)
+class Evaluation:
+    """Running totals of one suite at one stage."""
+
+    stage: str
+    suite: str
+    done: int | None = None
+    total: int | None = None
+    correct: int | None = None
+    errors: int | None = None
+    slices: dict[str, tuple[int, float]] = field(default_factory=dict)
+    """Items and hits by slice."""
+    is_complete: bool = False
+
+
+@dataclass(slots=True)
+class Training:
+    """The curves and the last reading."""
+
+    of: int | None = None
+    losses: list[tuple[float, float]] = field(default_factory=list)
+    held_out: list[tuple[float, float]] = field(default_factory=list)
+    checkpoints: list[int] = field(default_factory=list)
+    last: dict[str, Any] = field(default_factory=dict)
+
+    def step(self, data: Mapping[str, Any]) -> None:
+        """Takes one reading; a resumed run starts again at its checkpoint, and what came after it goes."""
+        at, loss = number(data.get("step")), number(data.get("loss"))
+        if at is None:
+            return
+        if self.losses and at <= self.losses[-1][0]:
+            self._cut_back(at)
+        self.of = count(data.get("of")) or self.of
+        self.last = dict(data)
+        if loss is not None:
+            self.losses.append((at, loss))
+        if len(self.losses) > MAX_POINTS:
+            half = len(self.losses) // 2
+            self.losses = self.losses[:half:2] + self.losses[half:]
+
+    def _cut_back(self, at: float) -> None:
+        self.losses = [point for point in self.losses if point[0] < at]
+        self.held_out = [point for point in self.held_out if point[0] < at]
+        self.checkpoints = [step for step in self.checkpoints if step < at]
+
+
+@dataclass(slots=True)
+class Progress:
+    """A run as its journal tells it."""
+
+    pid: int | None = None
+    started_s: float | None = None
+    is_resumed: bool = False
+    steps: dict[str, Step] = field(default_factory=dict)
+    evaluations: dict[tuple[str, str], Evaluation] = field(default_factory=dict)
+    last_evaluation: tuple[str, str] | None = None
+    training: Training = field(default_factory=Training)
+    is_training: bool = False
+    """Whether the newest reading came from training, not from an evaluation."""
+    fidelity: dict[str, dict[str, Any]] = field(default_factory=dict)
+    artifacts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    verdicts: dict[str, str] = field(default_factory=dict)
+    ended: Event | None = None
+    events: deque[Event] = field(default_factory=lambda: deque(maxlen=KEPT_EVENTS))
+    """What is worth a line to a person: progress readings are not."""
+    n_events: int = 0
+    last_time_s: float | None = None
+
+    def apply(self, event: Event) -> None:
+        """Takes one event; an unknown one, or one with fields of another kind, changes nothing else."""
+        self.n_events += 1
+        self.last_time_s = event.time
+        handler = _HANDLERS.get(event.name)
+        if handler is not None:
+            handler(self, event)
+        if event.name not in _QUIET:
+            self.events.append(event)
+
+    @property
+    def active(self) -> Step | None:
+        """The step that is being worked on."""
+        return next((step for step in reversed(self.steps.values()) if step.state == "active"), None)
+
+    @property
+    def n_done(self) -> int:
+        return sum(step.state == "done" for step in self.steps.values())
+
+    @property
+    def evaluation(self) -> Evaluation | None:
+        """The evaluation that reported last."""
+        return self.evaluations.get(self.last_evaluation) if self.last_evaluation else None
+
+
+def fold(events: Any) -> Progress:
+    """The progress after all events."""
+    progress = Progress()
+    for event in events:
+        progress.apply(event)
+    return progress
+
+
+def _run_start(run: Progress, event: Event) -> None:
+    run.pid = count(event.data.get("pid"))
+    run.started_s = event.time
+    run.is_resumed = bool(event.data.get("resumed"))
+    run.ended = None
+    names = event.data.get("steps")
+    run.steps = {str(name): Step(str(name)) for name in names} if isinstance(names, list) else {}
+
+
+def _step(run: Progress, event: Event) -> Step:
+    name = str(event.data.get("step", "?"))
+    return run.steps.setdefault(name, Step(name))
+
+
+def _step_start(run: Progress, event: Event) -> None:
+    step = _step(run, event)
+    step.title = str(event.data.get("title") or "")
+    step.state, step.started_s, step.seconds = "active", event.time, None
+
+
+def _step_progress(run: Progress, event: Event) -> None:
+    step, data = _step(run, event), event.data
+    if step.state == "waiting":
+        step.state, step.started_s = "active", event.time
+    step.done, step.total = number(data.get("done")), number(data.get("total"))
+    step.rate, step.eta_s = number(data.get("rate")), number(data.get("eta_s"))
+    step.unit, step.note = str(data.get("unit") or ""), str(data.get("note") or "")
+
+
+def _step_done(run: Progress, event: Event) -> None:
+    step = _step(run, event)
+    step.state, step.seconds = "done", number(event.data.get("seconds"))
+    step.is_reused = bool(event.data.get("reused"))
+
+
+def _train_step(run: Progress, event: Event) -> None:
+    run.training.step(event.data)
+    run.is_training = True
+
+
+def _held_out(run: Progress, event: Event) -> None:
+    at, loss = number(event.data.get("step")), number(event.data.get("loss"))
+    if at is not None and loss is not None:
+        run.training.held_out.append((at, loss))
+
+
+def _checkpoint(run: Progress, event: Event) -> None:
+    at = count(event.data.get("step"))
+    if at is not None:
+        run.training.checkpoints.append(at)
+
+
+def _evaluation(run: Progress, event: Event) -> Evaluation:
+    key = (str(event.data.get("stage", "?")), str(event.data.get("suite", "?")))
+    run.last_evaluation = key
+    run.is_training = False
+    return run.evaluations.setdefault(key, Evaluation(*key))
+
+
+def _eval_batch(run: Progress, event: Event) -> None:
+    found, data = _evaluation(run, event), event.data
+    found.done, found.total = count(data.get("done")), count(data.get("total"))
+    found.correct, found.errors = count(data.get("correct")), count(data.get("errors"))
+    slices = data.get("slices")
+    for name, value in slices.items() if isinstance(slices, dict) else ():
+        if isinstance(value, list) and len(value) == 2:
+            n, hits = count(value[0]), number(value[1])
+            if n is not None and hits is not None:
+                found.slices[str(name)] = (n, hits)
+
+
+def _scorecard(run: Progress, event: Event) -> None:
+    _evaluation(run, event).is_complete = True
+
+
+def _verdict(run: Progress, event: Event) -> None:
+    run.verdicts[str(event.data.get("stage", "?"))] = str(event.data.get("verdict"))
+
+
+def _fidelity(run: Progress, event: Event) -> None:
+    run.fidelity[str(event.data.get("stage", "?"))] = event.data
+
+
+def _artifact(run: Progress, event: Event) -> None:
+    run.artifacts[str(event.data.get("name", "?"))] = event.data
+
+
+def _ended(run: Progress, event: Event) -> None:
+    run.ended = event
+    for step in run.steps.values():
+        if step.state == "active":
+            step.state = "stopped"
+
+
+_QUIET = frozenset({"step.progress", "train.step", "eval.batch"})
+_HANDLERS = {
+    "run.start": _run_start,
+    "step.start": _step_start,
+    "step.progress": _step_progress,
+    "step.done": _step_done,
+    "train.step": _train_step,
+    "train.held_out": _held_out,
+    "train.checkpoint": _checkpoint,
+    "eval.batch": _eval_batch,
+    "scorecard": _scorecard,
+    "verdict": _verdict,
+    "fidelity": _fidelity,
+    "artifact": _artifact,
+    "run.done": _ended,
+    "run.failed": _ended,
+    "run.cancelled": _ended,
+}
+
+
+def sentence(event: Event) -> tuple[str, str]:
+    """What happened, in words, and the style of the line."""
+    data = event.data
+    text = _SENTENCES.get(event.name)
+    if text is not None:
+        return text(data)
+    return f"{event.name} {data}", "dim"
+
+
+def _note(data: Mapping[str, Any]) -> tuple[str, str]:
+    style = {"warning": "warning", "error": "fail"}.get(str(data.get("level")), "")
+    mark = {"warning": "▲ ", "fail": "✗ "}.get(style, "")
+    return f"{mark}{data.get('text', '')}", "warning" if style else ""
+
+
+def _scorecard_words(data: Mapping[str, Any]) -> tuple[str, str]:
+    low, high = (numbers.score(number(data.get(key))) for key in ("low", "high"))
+    score = numbers.score(number(data.get("score")))
+    return f"{data.get('stage')}: {data.get('suite')} {score} [{low}, {high}] n={data.get('n')}", ""
+
+
+def _verdict_words(data: Mapping[str, Any]) -> tuple[str, str]:
+    verdict = str(data.get("verdict"))
+    mark, style = {"PASS": ("✓", "pass"), "FAIL": ("✗", "fail-text")}.get(verdict, ("?", "unsure"))
+    worst = data.get("worst")
+    return f"{mark} {data.get('stage')}: {verdict}" + (f" · {_worst(worst)}" if worst else ""), style
+
+
+def _worst(worst: Any) -> str:
+    if isinstance(worst, Mapping):
+        return " · ".join(str(worst[key]) for key in ("rule", "slice") if worst.get(key))
+    return str(worst)
+
+
+def _fidelity_words(data: Mapping[str, Any]) -> tuple[str, str]:
+    kl, top1 = number(data.get("mean_kl")), number(data.get("top1"))
+    words = f"{data.get('stage')} against {data.get('parent')}: mean KL {numbers.score(kl)}"
+    return f"{words}, same first choice {'—' if top1 is None else f'{top1:.1%}'}", ""
+
+
+def _artifact_words(data: Mapping[str, Any]) -> tuple[str, str]:
+    size = number(data.get("bytes"))
+    return f"wrote {data.get('name')}, {'—' if size is None else f'{size / 2**20:,.1f} MiB'}", ""
+
+
+def _done_words(data: Mapping[str, Any]) -> tuple[str, str]:
+    verdict, release = str(data.get("verdict") or ""), data.get("release")
+    words = (
+        f"run ended{': ' + verdict if verdict else ''} after {numbers.duration(number(data.get('seconds')))}"
+    )
+    return words + (f", release {release}" if release else ""), "strong"
+
+
+def _failed_words(data: Mapping[str, Any]) -> tuple[str, str]:
+    hint = data.get("hint")
+    return f"✗ run failed: {data.get('error')}" + (f"; {hint}" if hint else ""), "fail-text"
+
+
+def _step_done_words(data: Mapping[str, Any]) -> tuple[str, str]:
+    took = numbers.duration(number(data.get("seconds")))
+    return (
+        f"{data.get('step')} {'taken from an earlier run' if data.get('reused') else 'done in ' + took}",
+        "dim",
+    )
+
+
+_SENTENCES: dict[str, Callable[[Mapping[str, Any]], tuple[str, str]]] = {
+    "run.start": lambda data: (f"run {'resumed' if data.get('resumed') else 'started'}, pid {data.get('pid')}", ""),
+    "step.start": lambda data: (f"{data.get('title') or data.get('step')} …", "dim"),
+    "step.done": _step_done_words,
+    "train.held_out": lambda data: (
+        f"held-out loss {numbers.score(number(data.get('loss')))} at step {data.get('step')}", ""
+    ),
+    "train.checkpoint": lambda data: (f"checkpoint at step {data.get('step')} saved", ""),
+    "scorecard": _scorecard_words,
+    "verdict": _verdict_words,
+    "fidelity": _fidelity_words,
+    "artifact": _artifact_words,
+    "note": _note,
+    "run.done": _done_words,
+    "run.failed": _failed_words,
+    "run.cancelled": lambda data: (f"run stopped: {data.get('text') or 'on request'}", "warning"),
+}  # fmt: skip

@@ -1,0 +1,256 @@
+"""Samples of one stage: an index of the committed ones, a filter, and the text of each."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from array import array
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from harness.evals.results import Sample
+
+PAGE = 500
+"""Samples that are held in memory at once."""
+LINES_A_LOOK = 5000
+MAX_LINE_BYTES = 64 * 2**20
+MAX_BATCH = 50_000
+"""A file that closes no batch for so long was not written by a run."""
+_SCORE = re.compile(rb'"score": ?(-?[0-9.]+(?:[eE][-+]?[0-9]+)?)[,}\s]')
+_BATCH = re.compile(rb'^\{"batch": ?\d+')
+
+
+class SampleIndex:
+    """Where each committed sample of a file is, and whether it failed.
+
+    A batch counts once its closing line is there: before that, a resumed run may still cut it off.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._clear()
+
+    def _clear(self) -> None:
+        self._starts = array("q")
+        self._failed = bytearray()
+        self._end = 0
+        self._inode = 0
+        self._pages: OrderedDict[int, dict[str, Any]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def is_failure(self, index: int) -> bool:
+        """Whether the sample scored less than 1."""
+        return bool(self._failed[index])
+
+    @property
+    def n_failures(self) -> int:
+        return sum(self._failed)
+
+    def look(self, limit: int = LINES_A_LOOK) -> bool:
+        """Takes in what was committed since the last look; whether there may be more at once."""
+        try:
+            with self.path.open("rb") as file:
+                return self._read(file, limit)
+        except OSError:
+            self._clear()
+            return False
+
+    def _read(self, file: BinaryIO, limit: int) -> bool:
+        stat = os.fstat(file.fileno())
+        if stat.st_size < self._end or (self._inode and stat.st_ino != self._inode):
+            self._clear()
+        self._inode = stat.st_ino
+        file.seek(self._end)
+        starts: list[int] = []
+        failed, at = bytearray(), self._end
+        while line := file.readline(MAX_LINE_BYTES):
+            if not line.endswith(b"\n"):
+                return False
+            if _BATCH.match(line):
+                self._commit(starts, failed, at + len(line))
+                if len(starts) >= limit:
+                    return True
+                starts, failed, limit = [], bytearray(), limit - len(starts)
+            else:
+                starts.append(at)
+                failed.append(_is_failure(line))
+                if len(starts) > MAX_BATCH:
+                    return False
+            at += len(line)
+        return False
+
+    def _commit(self, starts: list[int], failed: bytearray, end: int) -> None:
+        self._starts.extend(starts)
+        self._failed.extend(failed)
+        self._end = end
+
+    def raw(self, index: int) -> bytes:
+        """The line of the sample."""
+        with self.path.open("rb") as file:
+            file.seek(self._starts[index])
+            return file.readline(MAX_LINE_BYTES)
+
+    def data(self, index: int) -> dict[str, Any]:
+        """The sample's object; the last `PAGE` asked for are kept."""
+        if index not in self._pages:
+            self._pages[index] = parse(self.raw(index))
+            if len(self._pages) > PAGE:
+                self._pages.popitem(last=False)
+        self._pages.move_to_end(index)
+        return self._pages[index]
+
+    def lines(self, first: int, last: int) -> list[bytes]:
+        """The lines of the samples from `first` up to `last`."""
+        out = []
+        with self.path.open("rb") as file:
+            for index in range(first, last):
+                file.seek(self._starts[index])
+                out.append(file.readline(MAX_LINE_BYTES))
+        return out
+
+
+def parse(line: bytes) -> dict[str, Any]:
+    """The object of a line; one with an `error` where it is none."""
+    try:
+        data = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return {"id": "?", "error": f"this line of the file can't be read: {error}"}
+    return data if isinstance(data, dict) else {"id": "?", "error": "this line of the file is no sample"}
+
+
+def _is_failure(line: bytes) -> bool:
+    if line.count(b'"score"') == 1 and (found := _SCORE.search(line)):
+        return float(found[1]) < 1.0
+    score = parse(line).get("score")
+    return not isinstance(score, int | float) or score < 1.0
+
+
+def text_of(value: Any) -> str:
+    """Any value of a sample as text."""
+    if value is None:
+        return ""
+    if isinstance(value, list | tuple):
+        return ", ".join(text_of(item) for item in value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which samples are listed: all terms must hold."""
+
+    text: str = ""
+    is_failures_only: bool = False
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        return tuple(self.text.casefold().split())
+
+    def accepts(self, line: bytes) -> bool:
+        """Whether the sample holds every term."""
+        terms = self.terms
+        folded = line.lower()
+        if any(
+            term.isascii() and "=" not in term and term.isalnum() and term.encode() not in folded
+            for term in terms
+        ):
+            return False
+        data = parse(line)
+        return all(_holds(data, term) for term in terms)
+
+
+def _holds(data: dict[str, Any], term: str) -> bool:
+    key, equals, wanted = term.partition("=")
+    if equals and key == "label":
+        return any(wanted == text_of(gold).casefold() for gold in data.get("gold") or ())
+    slices = data.get("slices")
+    if equals and isinstance(slices, dict):
+        return any(
+            key == str(name).casefold() and wanted in [text_of(item).casefold() for item in _many(value)]
+            for name, value in slices.items()
+        )
+    return term in _searched(data)
+
+
+def _many(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _searched(data: dict[str, Any]) -> str:
+    parts = [text_of(data.get(key)) for key in ("id", "gold", "answer", "output", "error", "input", "unit")]
+    slices = data.get("slices")
+    if isinstance(slices, dict):
+        parts += [f"{key}={text_of(value)}" for key, value in slices.items()]
+    return "\n".join(parts).casefold()
+
+
+class SampleList:
+    """The samples of a file that a filter lets through, found bit by bit."""
+
+    def __init__(self, index: SampleIndex, wanted: Filter) -> None:
+        self.index = index
+        self.wanted = wanted
+        self._forget()
+
+    def _forget(self) -> None:
+        self._matches = array("q")
+        self._checked = 0
+        self._n_failures = 0
+
+    def __len__(self) -> int:
+        return len(self._matches)
+
+    def __getitem__(self, position: int) -> int:
+        return self._matches[position]
+
+    @property
+    def checked_frac(self) -> float:
+        """How much of what is indexed has been looked through."""
+        return self._checked / len(self.index) if len(self.index) else 1.0
+
+    def look(self, limit: int = LINES_A_LOOK) -> bool:
+        """Reads on; whether there is more to do at once."""
+        more = self.index.look(limit)
+        if self._checked > len(self.index):
+            self._forget()
+        last = min(len(self.index), self._checked + limit)
+        indices = [
+            i
+            for i in range(self._checked, last)
+            if not self.wanted.is_failures_only or self.index.is_failure(i)
+        ]
+        found = self._holding(indices)
+        self._matches.extend(found)
+        self._n_failures += sum(self.index.is_failure(index) for index in found)
+        self._checked = last
+        return more or last < len(self.index)
+
+    def _holding(self, indices: list[int]) -> list[int]:
+        if not self.wanted.terms:
+            return indices
+        return [index for index in indices if self.wanted.accepts(self.index.raw(index))]
+
+    def failure_from(self, position: int, step: int) -> int | None:
+        """The position of the next failure in this direction, or None."""
+        position += step
+        while 0 <= position < len(self):
+            if self.index.is_failure(self[position]):
+                return position
+            position += step
+        return None
+
+    @property
+    def n_failures(self) -> int:
+        return self._n_failures
+
+
+def sample_of(data: dict[str, Any]) -> Sample | None:
+    """The contract's sample, where the object is one."""
+    try:
+        return Sample.from_json({key: value for key, value in data.items() if key in Sample.__slots__})
+    except (TypeError, KeyError):
+        return None
