@@ -170,6 +170,8 @@ def _check_targets(yaml: YamlDocument, suite: Suite, splits: Splits) -> Iterator
         )
     everywhere = {target for split in SPLITS for record in splits[split] for target in record.targets}
     for index, label in enumerate(suite.labels):
+        if not label.strip():
+            continue
         if label not in everywhere:
             yield yaml.problem(
                 ("labels", index), describe(label), "a label that a record has", _near(label, everywhere)
