@@ -1,0 +1,154 @@
+"""Choices that share beginnings, as a tree: what they share is computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isfinite
+
+PRUNE_NATS = 20.0
+"""A branch this far below the best finished choice is not followed: it weighs less than 2.1e-9 of it."""
+
+LEAD_NATS = 4.0
+"""Until some choice is finished, only branches this close to the leading one are followed."""
+
+ROOT = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Trie:
+    """Token sequences as a tree. Node 0 is the end of the prompt; every other node is one token."""
+
+    tokens: tuple[int, ...]
+    """(nodes,); the root's is -1."""
+    parents: tuple[int, ...]
+    """(nodes,); always smaller than the node itself; the root's is -1."""
+    depths: tuple[int, ...]
+    """(nodes,); tokens after the prompt."""
+    children: tuple[tuple[int, ...], ...]
+    wanted: tuple[tuple[int, ...], ...]
+    """(nodes,) the ids whose log-probability is needed after each node: its children's tokens, then the
+    end of turn where a choice ends there."""
+    ends: tuple[int, ...]
+    """(choices,) the node at which each choice ends."""
+
+    def path(self, node: int) -> list[int]:
+        """The nodes from the first token down to this one."""
+        found: list[int] = []
+        while node != ROOT:
+            found.append(node)
+            node = self.parents[node]
+        return found[::-1]
+
+    def chain(self, node: int) -> list[int]:
+        """The node and what follows it up to the next fork."""
+        found = [node]
+        while len(self.children[found[-1]]) == 1:
+            found.append(self.children[found[-1]][0])
+        return found
+
+
+def build_trie(choices: Sequence[Sequence[int]], end_id: int) -> Trie:
+    """The tree of the choices' ids, `end_id` not among them; equal choices end at the same node."""
+    tokens, parents, depths = [-1], [-1], [0]
+    children: list[list[int]] = [[]]
+    known: dict[tuple[int, int], int] = {}
+    ends: list[int] = []
+    for ids in choices:
+        node = ROOT
+        for token in ids:
+            step = (node, token)
+            if step not in known:
+                known[step] = len(tokens)
+                children[node].append(len(tokens))
+                children.append([])
+                tokens.append(token)
+                parents.append(node)
+                depths.append(depths[node] + 1)
+            node = known[step]
+        ends.append(node)
+    is_end = set(ends)
+    wanted = [
+        (*(tokens[child] for child in found), *((end_id,) if node in is_end else ()))
+        for node, found in enumerate(children)
+    ]
+    return Trie(
+        tokens=tuple(tokens),
+        parents=tuple(parents),
+        depths=tuple(depths),
+        children=tuple(tuple(found) for found in children),
+        wanted=tuple(wanted),
+        ends=tuple(ends),
+    )
+
+
+class Search:
+    """The log-probabilities of one request's choices, from as few evaluated nodes as are needed.
+
+    Ask `take` which nodes to evaluate, tell `record` what came out, until `take` is empty. The root is
+    evaluated with the prompt and recorded first.
+    """
+
+    def __init__(self, trie: Trie, *, exact: bool = False) -> None:
+        self.trie = trie
+        self.is_broken = False
+        """A log-probability was not a number: no score can be given."""
+        self._exact = exact
+        self._reached: dict[int, float] = {ROOT: 0.0}
+        self._end: dict[int, float] = {}
+        self._waiting: list[int] = []
+        self._taken: set[int] = {ROOT}
+        self._best: float | None = None
+
+    def record(self, node: int, logprobs: Sequence[float]) -> None:
+        """Takes log P(id | path to the node) for the ids of `trie.wanted[node]`, in their order.
+
+        A chain's nodes are recorded from its head down.
+        """
+        if not all(isfinite(value) for value in logprobs):
+            self.is_broken = True
+            return
+        here = self._reached[node]
+        children = self.trie.children[node]
+        for child, value in zip(children, logprobs, strict=False):
+            self._reached[child] = here + value
+            if child not in self._taken:
+                self._waiting.append(child)
+        if len(logprobs) > len(children):
+            self._end[node] = here + logprobs[-1]
+            self._best = self._end[node] if self._best is None else max(self._best, self._end[node])
+
+    def take(self) -> list[int]:
+        """The nodes to evaluate next, every node after its parent; empty when all is known."""
+        if self.is_broken or not self._waiting:
+            return []
+        least = self._least()
+        heads = [node for node in self._waiting if self._reached[node] >= least]
+        taken_heads = set(heads)
+        is_decided = self._best is not None and not self._exact
+        self._waiting = [] if is_decided else [node for node in self._waiting if node not in taken_heads]
+        nodes = [node for head in heads for node in self.trie.chain(head)]
+        self._taken.update(nodes)
+        return nodes
+
+    def _least(self) -> float:
+        if self._exact:
+            return float("-inf")
+        if self._best is not None:
+            return self._best - PRUNE_NATS
+        return max(self._reached[node] for node in self._waiting) - LEAD_NATS
+
+    def logprobs(self) -> tuple[float, ...]:
+        """log P(choice + end of turn | prompt), one a choice.
+
+        For a choice that was not followed to its end: the log-probability of its beginning, which is an
+        upper bound more than `PRUNE_NATS` below the best.
+        """
+        return tuple(self._logprob(node) for node in self.trie.ends)
+
+    def _logprob(self, node: int) -> float:
+        if node in self._end:
+            return self._end[node]
+        while node not in self._reached:
+            node = self.trie.parents[node]
+        return self._reached[node]
