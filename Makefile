@@ -41,7 +41,7 @@ check: $(STAMP) ## format, lint, types, layers, drift of generated documents
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(BIN)/python -m harness.specs.schemas --check
+	@$(BIN)/python -m harness.specs.schemas --check docs/schemas
 	@$(BIN)/harness check recipes/*.yaml
 
 format: $(STAMP) ## format and mend what can be mended
@@ -52,7 +52,7 @@ bench: $(STAMP) ## measurements against other tools
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 schemas: $(STAMP) ## write docs/schemas
-	@$(BIN)/python -m harness.specs.schemas
+	@$(BIN)/python -m harness.specs.schemas docs/schemas
 
 clean: ## remove the environment and caches, keep runs and releases
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -139,7 +139,7 @@ def evaluate(
     if split not in SPLITS:
         raise HarnessError(f"--split {split}: no such split", hint=f"one of {', '.join(SPLITS)}")
     folder = order_eval(
-        home_folder(), suite, model=model, data_root=data, split=split, fresh=fresh,  # type: ignore[arg-type]
+        home_folder(), suite, model=model, data_root=data, split=split, fresh=fresh,
         command=_twin(),
     )  # fmt: skip
     _work(folder, json_out=json_out, detach=detach)
@@ -154,8 +154,8 @@ def check(
 
     Example: harness check recipes/*.yaml
     """
-    from harness.errors import SpecError
     from harness.data.check import check as find_problems
+    from harness.errors import SpecError
 
     problems = find_problems(documents, data_root=data)
     if problems:
@@ -344,10 +344,10 @@ def _release(
     recipe: Path, data: Path | None, until: Any, out: Path, *, json_out: bool, detach: bool, fresh: bool,
     command: list[str] | None = None,
 ) -> None:  # fmt: skip
+    from harness.data.check import check as find_problems
     from harness.errors import SpecError
     from harness.jobs.orders import order_release
     from harness.jobs.store import home_folder
-    from harness.data.check import check as find_problems
     from harness.specs.load import find_document
 
     if problems := find_problems([recipe], data_root=data):

@@ -151,7 +151,7 @@ def _deciding(stage: dict[str, Any], document: dict[str, Any]) -> str:
         return f"◀ picked: {document.get('why_picked') or 'the smallest file that passes every rule'}"
     blocking = [rule for rule in stage["rules"] if rule["verdict"] == stage["verdict"] != "PASS"]
     if not blocking:
-        return (document.get("not_picked") or {}).get(stage["stage"], "every rule passes")
+        return str((document.get("not_picked") or {}).get(stage["stage"], "every rule passes"))
     rule = blocking[0]
     more = f" (+{len(blocking) - 1} more)" if len(blocking) > 1 else ""
     needed = f"; about {rule['needed']} more items would settle it" if rule.get("needed") else ""

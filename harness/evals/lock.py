@@ -11,14 +11,14 @@ from harness.data.records import Record
 from harness.errors import IntegrityError
 from harness.files import digest_json, sha256_file
 from harness.specs.gate import Gate
-from harness.specs.suite import Suite
+from harness.specs.suite import Split, Suite
 
 DECIDING_ROOMS = ("data", "evals", "scoring", "stats")
 """Rooms whose code can change a verdict."""
 
 
 def make_lock(
-    gates: Sequence[Gate], suites: Mapping[str, Suite], splits: Mapping[str, Mapping[str, Sequence[Record]]]
+    gates: Sequence[Gate], suites: Mapping[str, Suite], splits: Mapping[str, Mapping[Split, list[Record]]]
 ) -> dict[str, Any]:
     """The lock: digests of thresholds, and by suite of its document, template and the records of each split.
 
@@ -60,7 +60,7 @@ def code_digest(rooms: Sequence[str]) -> str:
     return digest_json([[str(path.relative_to(root)), sha256_file(path)] for path in files])
 
 
-def _suite_part(suite: Suite, splits: Mapping[str, Sequence[Record]]) -> dict[str, Any]:
+def _suite_part(suite: Suite, splits: Mapping[Split, list[Record]]) -> dict[str, Any]:
     return {
         "document": digest_json(suite.model_dump()),
         "template": digest_json(suite.prompt.model_dump()),

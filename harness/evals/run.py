@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from harness.data.records import Record
 from harness.data.template import render_turns
@@ -14,21 +14,13 @@ from harness.errors import CancelledError
 from harness.evals.results import Sample
 from harness.evals.samples import Header, SampleLog
 from harness.files import digest_json
-from harness.models.base import Answer, ChoiceRequest, GenerateRequest, Message, Model, Prompt
+from harness.models.base import Answer, ChoiceRequest, GenerateRequest, Message, Model, Prompt, Requests
 from harness.scoring.labels import choose
 from harness.scoring.scorers import SCORERS, checked_score, default_scorer, prove_scorer
 from harness.specs.suite import Suite
 
 OnEvent = Callable[..., None]
 ShouldStop = Callable[[], bool]
-Request = ChoiceRequest | GenerateRequest
-
-
-class PlanningModel(Model, Protocol):
-    """A model that can say which requests belong into one batch."""
-
-    def plan(self, requests: Sequence[Request]) -> list[list[int]]:
-        """Index lists, one a batch, in the order of execution; the same for the same requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +38,7 @@ class Work:
 
 
 def evaluate(
-    model: PlanningModel, work: Work, path: Path, *, on_event: OnEvent, should_stop: ShouldStop
+    model: Model, work: Work, path: Path, *, on_event: OnEvent, should_stop: ShouldStop
 ) -> list[Sample]:
     """The samples of all records, in the records' order; those that the log already holds are not computed.
 
@@ -65,9 +57,16 @@ def evaluate(
     return [by_id[record.id] for record in work.records]
 
 
-def build_requests(work: Work) -> list[Request]:
+def build_requests(work: Work) -> Requests:
     """One request a record, in their order."""
-    return [_request(work, record) for record in work.records]
+    prompts = [(record.id, make_prompt(work.suite, record, work.labels)) for record in work.records]
+    if work.suite.task == "classify":
+        return [ChoiceRequest(id_, prompt, work.labels) for id_, prompt in prompts]
+    how = work.suite.generation
+    return [
+        GenerateRequest(id_, prompt, how.max_new_tokens, stop=how.stop, temperature=how.temperature)
+        for id_, prompt in prompts
+    ]
 
 
 def make_prompt(suite: Suite, record: Record, labels: Sequence[str]) -> Prompt:
@@ -104,17 +103,7 @@ def _mean_probability(logprobs: tuple[float, ...] | None) -> float | None:
     return math.exp(math.fsum(logprobs) / len(logprobs)) if logprobs else None
 
 
-def _request(work: Work, record: Record) -> Request:
-    prompt = make_prompt(work.suite, record, work.labels)
-    if work.suite.task == "classify":
-        return ChoiceRequest(record.id, prompt, work.labels)
-    settings = work.suite.generation
-    return GenerateRequest(
-        record.id, prompt, settings.max_new_tokens, stop=settings.stop, temperature=settings.temperature
-    )
-
-
-def _requests_digest(work: Work, requests: Sequence[Request]) -> str:
+def _requests_digest(work: Work, requests: Requests) -> str:
     golds = [list(record.targets) for record in work.records]
     asked = [[r.id, r.prompt.messages, r.prompt.max_tokens, r.prompt.over_length] for r in requests]
     settings = work.suite.generation.model_dump()
@@ -122,9 +111,9 @@ def _requests_digest(work: Work, requests: Sequence[Request]) -> str:
 
 
 def _run_batches(
-    model: PlanningModel,
+    model: Model,
     work: Work,
-    requests: list[Request],
+    requests: Requests,
     log: SampleLog,
     on_event: OnEvent,
     should_stop: ShouldStop,
@@ -145,7 +134,7 @@ def _run_batches(
         on_event("eval.batch", **tally.event())
 
 
-def _ask(model: PlanningModel, work: Work, requests: list[Any]) -> list[Answer]:
+def _ask(model: Model, work: Work, requests: list[Any]) -> list[Answer]:
     """One answer a request; replies that are shuffled, missing or doubled are refused, not realigned by luck."""
     answers = list(
         model.score_choices(requests) if work.suite.task == "classify" else model.generate(requests)

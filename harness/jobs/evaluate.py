@@ -31,7 +31,7 @@ def run_eval(folder: Path, journal: Journal) -> dict[str, Any]:
     work = _work(options)
     with progress.step("eval"):
         card = _score(folder, work, options["model"], progress)
-    document = {
+    document: dict[str, Any] = {
         "verdict": None, "release": None, "picked": None, "seconds": round(time.monotonic() - began, 1),
         "stages": [], "scorecard": card,
     }  # fmt: skip

@@ -17,13 +17,14 @@ from harness.errors import ExitCode, RefusedError
 from harness.evals.gate import CHAIN
 from harness.evals.lock import check_lock
 from harness.evals.results import RuleVerdict, State, Verdict
-from harness.evals.run import PlanningModel, make_prompt
+from harness.evals.run import make_prompt
 from harness.files import read_json, sha256_file, write_json
 from harness.jobs.journal import Journal, read_events
 from harness.jobs.orders import Loaded, Until, load_order
 from harness.jobs.progress import Progress
 from harness.jobs.stages import Stages, worst_rule
 from harness.jobs.verdicts import stage_documents
+from harness.models.base import Model
 
 EXIT_CODES = {
     State.PASS: ExitCode.DONE, State.FAIL: ExitCode.GATE_FAILED, State.INCONCLUSIVE: ExitCode.INCONCLUSIVE,
@@ -94,10 +95,7 @@ class ReleaseRun:
     def base(self) -> Path:
         from harness.models.load import resolve_base
 
-        return resolve_base(self.recipe.base, on_progress=self._unpacking)
-
-    def _unpacking(self, done: float, total: float, note: str = "") -> None:
-        self.progress.move(int(done), int(total), "MB", note)
+        return resolve_base(self.recipe.base, on_progress=self.progress.note)
 
     def _has_begun(self) -> bool:
         return any(event.name == "step.done" for event in read_events(self.folder / "events.jsonl"))
@@ -253,7 +251,9 @@ class ReleaseRun:
             target = self.artifacts / f"model-{quant}.gguf"
             source = self.artifacts / "model-f16.gguf"
             if not target.exists():
-                report = quantize(source, target, quant, threads=self.recipe.device.threads, on_progress=self._tensors)
+                report = quantize(
+                    source, target, quant, threads=self.recipe.device.threads, on_progress=self._tensors
+                )
                 self._tell_artifact(quant, target)
                 if report.warning:
                     self.progress.note(report.warning, "warning")
@@ -340,13 +340,13 @@ class ReleaseRun:
 
     # Small things
 
-    def _open(self, reference: str, *, adapter: Path | None = None, nf4: bool = False) -> PlanningModel:
+    def _open(self, reference: str, *, adapter: Path | None = None, nf4: bool = False) -> Model:
         from harness.models.load import open_model
 
         began = time.monotonic()
         model = open_model(reference, adapter=adapter, nf4=nf4, threads=self.recipe.device.threads)
         self.progress.event("note", level="info", text=f"model opened in {time.monotonic() - began:.1f} s")
-        return model  # type: ignore[return-value]
+        return model
 
     def _chat(self) -> Any:
         from harness.models.chat import load_chat

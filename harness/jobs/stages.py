@@ -8,16 +8,17 @@ from pathlib import Path
 
 from harness.evals.gate import Evidence, applies, judge
 from harness.evals.results import RuleVerdict, Sample, State, Verdict
-from harness.evals.run import PlanningModel, Work, build_requests, evaluate
+from harness.evals.run import Work, build_requests, evaluate
 from harness.evals.samples import read_samples
 from harness.evals.scorecard import find_reading, make_scorecard
 from harness.files import read_json, write_json
 from harness.jobs.orders import Loaded
 from harness.jobs.progress import Progress
+from harness.models.base import ChoiceRequest, Model, Request
 
 LATENCY_REQUESTS = 120
 """Single requests that a latency rule stands on: enough for a 95 % bound of the 95th percentile."""
-OpenModel = Callable[[], PlanningModel]
+OpenModel = Callable[[], Model]
 
 
 class Stages:
@@ -68,7 +69,7 @@ class Stages:
         self._publish(verdict)
         return verdict, False
 
-    def score_dev(self, name: str, model: PlanningModel) -> tuple[float, float]:
+    def score_dev(self, name: str, model: Model) -> tuple[float, float]:
         """Accuracy and mean confidence in the gold label on the first suite's development split."""
         suite = self._loaded.first
         work = self._work(f"dev/{name}", suite, "dev")
@@ -85,7 +86,7 @@ class Stages:
         records = self._loaded.splits[suite][split]  # type: ignore[index]
         return Work(stage, self._loaded.suites[suite], self._loaded.labels[suite], tuple(records))
 
-    def _score(self, stage: str, name: str, model: PlanningModel) -> list[Sample]:
+    def _score(self, stage: str, name: str, model: Model) -> list[Sample]:
         folder = self._folder / stage / name
         work = self._work(stage, name, "eval")
         samples = evaluate(
@@ -105,7 +106,7 @@ class Stages:
             )  # fmt: skip
         return samples
 
-    def _latencies(self, stage: str, model: PlanningModel) -> list[float]:
+    def _latencies(self, stage: str, model: Model) -> list[float]:
         """Milliseconds of single requests, one after another; empty where no rule asks for them."""
         gates = self._loaded.recipe.gates
         if not any(gate.metric == "latency_p95_ms" and applies(gate, stage) for gate in gates):
@@ -181,8 +182,10 @@ def parity_rule(suite: str, parent: str, before: Sequence[Sample], now: Sequence
     )  # fmt: skip
 
 
-def _time_one(model: PlanningModel, request: object) -> float:
+def _time_one(model: Model, request: Request) -> float:
     began = time.perf_counter()
-    score = model.score_choices if hasattr(request, "choices") else model.generate
-    list(score([request]))  # type: ignore[arg-type]
+    if isinstance(request, ChoiceRequest):
+        list(model.score_choices([request]))
+    else:
+        list(model.generate([request]))
     return (time.perf_counter() - began) * 1000.0

@@ -61,6 +61,11 @@ class GenerateRequest:
     seed: int = 0
 
 
+Request = ChoiceRequest | GenerateRequest
+Requests = Sequence[ChoiceRequest] | Sequence[GenerateRequest]
+"""Of one kind."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What a model made of one request. Unknown is None, never zero."""
@@ -91,6 +96,12 @@ class Model(Protocol):
     @property
     def identity(self) -> Identity:
         """What it is, by content."""
+
+    def plan(self, requests: Requests) -> list[list[int]]:
+        """Index lists, one a batch, in the order of execution; the same for the same requests.
+
+        Batches are what is committed and resumed: each goes through one call of `score_choices` or `generate`.
+        """
 
     def score_choices(self, requests: Sequence[ChoiceRequest]) -> Iterator[Answer]:
         """One answer a request, in their order. Nothing a request holds can raise: an error is an answer."""

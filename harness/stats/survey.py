@@ -6,6 +6,7 @@ estimated from survey data", Survey Methodology 24, 193-201: Clopper-Pearson's b
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -63,8 +64,6 @@ def student_quantile(probability: float, freedom: int) -> float:
 
     Exact for 1 and 2; Cornish-Fisher's expansion (Abramowitz & Stegun 26.7.5) above.
     """
-    import math
-
     if freedom <= 1:
         return math.tan(math.pi * (probability - 0.5))
     if freedom == 2:
@@ -77,7 +76,7 @@ def student_quantile(probability: float, freedom: int) -> float:
         (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384.0,
         (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160.0,
     )
-    return z + sum(term / freedom ** (power + 1) for power, term in enumerate(terms))
+    return z + math.fsum(term / freedom ** (power + 1.0) for power, term in enumerate(terms))
 
 
 def _design_effect(rate: float, n: int, totals: list[list[float]]) -> float:
