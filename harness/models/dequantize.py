@@ -29,9 +29,11 @@ def dequantize(source: Path, out: Path) -> None:
         ModelError: the file can't be read, its architecture is unknown, or its tokenizer can't be
             carried over so that it gives llama.cpp's ids.
     """
-    from harness.models.gguf_api import Vocab
+    from harness.models.gguf_api import Weights
 
-    with Vocab(source) as vocab:  # llama.cpp's loader is the one that was seen to refuse crafted headers
+    with Weights(
+        source, vocab_only=True
+    ) as vocab:  # llama.cpp's loader is the one that was seen to refuse crafted headers
         pre = vocab.meta("tokenizer.ggml.pre") or "default"
         wanted = [vocab.encode(text) for text in PROBES]
     tokenizer = _tokenizer(source, pre)

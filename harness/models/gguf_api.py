@@ -3,46 +3,63 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from harness.errors import ModelError
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 META_BYTES = 2**20
 """Longest metadata value that is read; chat templates are the longest."""
+UNQUANTIZED_FILE_TYPES = frozenset({"0", "1", "32"})
+"""`general.file_type` of F32, F16 and BF16 files."""
+
+_kept_alive: list[Any] = []
+"""llama.cpp keeps the addresses of callbacks: one that Python collects is a crash."""
 
 
 @lru_cache(maxsize=1)
 def library() -> Any:
-    """llama_cpp, silent. The callback object lives as long as the process: llama.cpp keeps its address."""
+    """llama_cpp, silent: what it logs goes nowhere, what it refuses is raised as an error."""
     import llama_cpp
 
     callback = llama_cpp.llama_log_callback(_ignore)
+    _kept_alive.append(callback)
     llama_cpp.llama_log_set(callback, ctypes.c_void_p(0))
-    library_callbacks.append(callback)
     llama_cpp.llama_backend_init()
     return llama_cpp
-
-
-library_callbacks: list[Any] = []
 
 
 def _ignore(_level: int, _text: bytes, _data: object) -> None:
     return None
 
 
-class Vocab:
-    """A GGUF's metadata and tokenizer, without its weights."""
+class Weights:
+    """A loaded GGUF: metadata and tokenizer, and the weights unless it was opened for its vocabulary only."""
 
-    def __init__(self, path: Path) -> None:
-        """Raises ModelError: llama.cpp refuses the file."""
+    def __init__(self, path: Path, *, vocab_only: bool = False, use_extra_buffers: bool = True) -> None:
+        """Loads the file. Without the extra buffers llama.cpp does not repack quantized weights.
+
+        Raises:
+            ModelError: the file is missing, or llama.cpp refuses it.
+        """
+        if not path.is_file():
+            raise ModelError(f"{path}: no such file")
         self._lib = library()
         params = self._lib.llama_model_default_params()
-        params.vocab_only = True
-        self._handle = load_handle(path, params)
-        self._vocab = self._lib.llama_model_get_vocab(self._handle)
+        params.vocab_only = vocab_only
+        params.use_extra_bufts = use_extra_buffers
+        self.handle = self._lib.llama_model_load_from_file(str(path).encode(), params)
+        if not self.handle:
+            raise ModelError(f"{path}: llama.cpp can't load it", hint="is it a whole GGUF file?")
+        self._vocab = self._lib.llama_model_get_vocab(self.handle)
+        self.vocab_size = int(self._lib.llama_vocab_n_tokens(self._vocab))
 
     def __enter__(self) -> Self:
         return self
@@ -53,52 +70,165 @@ class Vocab:
         self.close()
 
     def close(self) -> None:
-        if self._handle is not None:
-            self._lib.llama_model_free(self._handle)
-            self._handle = None
+        """Frees the weights. Contexts over them must be closed first."""
+        if self.handle:
+            self._lib.llama_model_free(self.handle)
+            self.handle = None
+
+    @property
+    def context_tok(self) -> int:
+        """Longest sequence that the network was made for."""
+        return int(self._lib.llama_model_n_ctx_train(self.handle))
+
+    @property
+    def is_quantized(self) -> bool:
+        """Its matrices are in fewer than 16 bits."""
+        return self.meta("general.file_type") not in UNQUANTIZED_FILE_TYPES
 
     def meta(self, key: str) -> str | None:
-        """The metadata value as text, or None where the file has no such key."""
-        return read_meta(self._handle, key)
+        """The metadata value as text, or None where the file has no such key.
+
+        Raises:
+            ModelError: it is over the limit.
+        """
+        buffer = ctypes.create_string_buffer(META_BYTES)
+        length = self._lib.llama_model_meta_val_str(self.handle, key.encode(), buffer, META_BYTES)
+        if length < 0:
+            return None
+        if length >= META_BYTES:
+            raise ModelError(f"metadata {key}: {length:,} bytes, over the limit of {META_BYTES:,}")
+        return buffer.value.decode("utf-8", "replace")
 
     def encode(self, text: str) -> list[int]:
         """The text's ids: nothing added, special tokens in the text recognised."""
-        return tokenize(self._vocab, text)
+        data = text.encode("utf-8", "replace")
+        size = len(data) + 16
+        for _ in range(2):
+            ids = (ctypes.c_int32 * size)()
+            count = self._lib.llama_tokenize(self._vocab, data, len(data), ids, size, False, True)
+            if count >= 0:
+                return list(ids[:count])
+            size = -count
+        raise ModelError(f"llama.cpp can't tokenize a text of {len(data):,} bytes")
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The ids' text, special tokens left out; bytes that are no UTF-8 become U+FFFD."""
+        tokens = (ctypes.c_int32 * max(len(ids), 1))(*ids)
+        size = 32 * len(ids) + 32
+        for _ in range(2):
+            buffer = ctypes.create_string_buffer(size)
+            count = self._lib.llama_detokenize(self._vocab, tokens, len(ids), buffer, size, False, False)
+            if count >= 0:
+                return buffer.raw[:count].decode("utf-8", "replace")
+            size = -count
+        raise ModelError(f"llama.cpp can't write {len(ids):,} tokens as text")
+
+    def special_tokens(self) -> dict[str, str]:
+        """`bos_token`, `eos_token` and the like, those that the file has."""
+        kinds = {"bos_token": "bos", "eos_token": "eos", "pad_token": "pad"}
+        ids = {name: getattr(self._lib, f"llama_vocab_{kind}")(self._vocab) for name, kind in kinds.items()}
+        return {name: self.piece(token) for name, token in ids.items() if 0 <= token < self.vocab_size}
+
+    def turn_end_ids(self) -> set[int]:
+        """The ids that the file itself says end a text or a turn."""
+        found = {self._lib.llama_vocab_eos(self._vocab), self._lib.llama_vocab_eot(self._vocab)}
+        return {int(token) for token in found if 0 <= token < self.vocab_size}
+
+    def control_pieces(self) -> list[str]:
+        """The texts of all special tokens."""
+        is_control = self._lib.llama_vocab_is_control
+        return [self.piece(token) for token in range(self.vocab_size) if is_control(self._vocab, token)]
+
+    def piece(self, token: int) -> str:
+        """The token as it stands in the vocabulary."""
+        return str(self._lib.llama_vocab_get_text(self._vocab, token).decode("utf-8", "replace"))
 
 
-def load_handle(path: Path, params: Any) -> Any:
-    """llama.cpp's model pointer.
+class Feed(NamedTuple):
+    """One token to decode."""
 
-    Raises:
-        ModelError: the file is missing or llama.cpp refuses it.
-    """
-    if not path.is_file():
-        raise ModelError(f"{path}: no such file")
-    handle = library().llama_model_load_from_file(str(path).encode(), params)
-    if not handle:
-        raise ModelError(f"{path}: llama.cpp can't load it", hint="is it a whole GGUF file?")
-    return handle
+    token: int
+    position: int
+    sequence: int
+    is_scored: bool
+    """Its logits are wanted."""
 
 
-def read_meta(handle: Any, key: str) -> str | None:
-    """A metadata value of a loaded model as text; None where there is none."""
-    buffer = ctypes.create_string_buffer(META_BYTES)
-    length = library().llama_model_meta_val_str(handle, key.encode(), buffer, META_BYTES)
-    if length < 0:
-        return None
-    if length >= META_BYTES:
-        raise ModelError(f"metadata {key}: {length:,} bytes, over the limit of {META_BYTES:,}")
-    return buffer.value.decode("utf-8", "replace")
+class Context:
+    """A key-value cache over weights, shared by all sequences, and the decoding of batches into it."""
 
+    def __init__(self, weights: Weights, *, cells: int, sequences: int, batch_tok: int, threads: int) -> None:
+        """Allocates room for `cells` tokens over all sequences.
 
-def tokenize(vocab: Any, text: str) -> list[int]:
-    """The text's ids: nothing added, special tokens in the text recognised."""
-    data = text.encode("utf-8", "replace")
-    size = len(data) + 16
-    for _ in range(2):
-        ids = (ctypes.c_int32 * size)()
-        count = library().llama_tokenize(vocab, data, len(data), ids, size, False, True)
-        if count >= 0:
-            return list(ids[:count])
-        size = -count
-    raise ModelError(f"llama.cpp can't tokenize a text of {len(data):,} bytes")
+        Raises:
+            ModelError: llama.cpp can't allocate it.
+        """
+        self._lib = library()
+        self._vocab_size = weights.vocab_size
+        params = self._lib.llama_context_default_params()
+        params.n_ctx, params.n_seq_max = cells, sequences
+        params.n_batch, params.n_ubatch = batch_tok, min(batch_tok, 512)
+        params.n_threads = params.n_threads_batch = threads
+        params.kv_unified = True  # a copied prefix is then a mark on its cells, not a copy of its bytes
+        self._handle = self._lib.llama_init_from_model(weights.handle, params)
+        if not self._handle:
+            raise ModelError(f"llama.cpp can't allocate a context of {cells:,} tokens")
+        self._memory = self._lib.llama_get_memory(self._handle)
+        self.cells = cells
+        self.batch_tok = batch_tok
+
+    def close(self) -> None:
+        """Frees the cache."""
+        if self._handle:
+            self._lib.llama_free(self._handle)
+            self._handle = None
+
+    def clear(self) -> None:
+        """Forgets all sequences."""
+        self._lib.llama_memory_clear(self._memory, False)
+
+    def branch(self, source: int, target: int) -> None:
+        """Makes `target` a sequence that begins with all of `source`."""
+        self._lib.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+
+    def forget(self, sequence: int) -> None:
+        """Drops the sequence; cells that no other sequence holds become free."""
+        self._lib.llama_memory_seq_rm(self._memory, sequence, -1, -1)
+
+    def decode(self, feeds: Sequence[Feed]) -> list[NDArray[np.float32]]:
+        """The logits, (vocab,) each and copied, of the scored tokens in their order.
+
+        Raises:
+            RuntimeError: llama.cpp can't decode the batch; the cache should be cleared.
+        """
+        batch, _arrays = self._batch(feeds)
+        status = self._lib.llama_decode(self._handle, batch)
+        if status != 0:
+            raise RuntimeError(f"llama.cpp could not decode {len(feeds):,} tokens (status {status})")
+        return [self._logits(index) for index, feed in enumerate(feeds) if feed.is_scored]
+
+    def _batch(self, feeds: Sequence[Feed]) -> tuple[Any, list[Any]]:
+        import numpy as np
+
+        count = len(feeds)
+        columns = np.array(feeds, dtype=np.int32)  # (count, 4)
+        token, position, sequence = (np.ascontiguousarray(columns[:, at]) for at in range(3))
+        scored = columns[:, 3].astype(np.int8)
+        ones = np.ones(count, dtype=np.int32)
+        pointers = sequence.ctypes.data + 4 * np.arange(count, dtype=np.uintp)
+        batch = self._lib.llama_batch()
+        batch.n_tokens = count
+        batch.token = token.ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
+        batch.pos = position.ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
+        batch.n_seq_id = ones.ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
+        batch.seq_id = pointers.ctypes.data_as(ctypes.POINTER(ctypes.POINTER(ctypes.c_int32)))
+        batch.logits = scored.ctypes.data_as(ctypes.POINTER(ctypes.c_int8))
+        return batch, [token, position, sequence, scored, ones, pointers]
+
+    def _logits(self, index: int) -> NDArray[np.float32]:
+        import numpy as np
+
+        row = self._lib.llama_get_logits_ith(self._handle, index)
+        if not row:
+            raise RuntimeError(f"llama.cpp gave no logits for token {index} of the batch")
+        return np.ctypeslib.as_array(row, shape=(self._vocab_size,)).copy()
