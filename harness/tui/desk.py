@@ -14,12 +14,13 @@ from harness.tui import keys
 from harness.tui.jobs import Jobs
 from harness.tui.keys import BOARD, HELP, LIVE, SAMPLES, Context
 from harness.tui.views import verdicts
-from harness.tui.views.board import Board, Cursor, board_body, board_of, matrix_of, title_right
+from harness.tui.views.board import Board, board_body, board_of, title_right
 from harness.tui.views.cells import Line, Span, line
-from harness.tui.views.folders import Home, RunFolder
+from harness.tui.views.folders import LINES_A_LOOK, Home, RunFolder
 from harness.tui.views.frame import CHROME_ROWS, frame
 from harness.tui.views.help import help_body
 from harness.tui.views.live import live_body
+from harness.tui.views.matrix import Cursor, Matrix, matrix_of
 from harness.tui.views.reader import SampleScreen, max_scroll, samples_body
 from harness.tui.views.samples import Filter, SampleIndex, SampleList, text_of
 
@@ -56,6 +57,7 @@ class Desk:
         self._jobs = jobs or Jobs()
         self._now = now
         self._listed_s = float("-inf")
+        self._matrix = Matrix((), ())
         self._list: SampleList | None = None
         self._indexes: dict[Path, SampleIndex] = {}
         self._asked: Callable[[], None] | None = None
@@ -77,14 +79,22 @@ class Desk:
             self._keep_run()
         if said := self._jobs.heard():
             self.say(said)
-        more = False
-        folder = self.folder
-        if folder is not None:
-            more = folder.look() > 0
-            self._follow_trouble(folder)
+        more = self._read_journals()
+        if self.folder is not None:
+            self._follow_trouble(self.folder)
         if self.screen == SAMPLES and self._list is not None:
             more = self._list.look() or more
         return more
+
+    def _read_journals(self) -> bool:
+        """Reads the chosen run first, then the running ones; whether the bound was reached."""
+        left = LINES_A_LOOK
+        infos = [self.info] if self.info else []
+        for info in infos + [one for one in self._running() if one is not self.info]:
+            left -= self.home.folder(info).look(left)
+            if left <= 0:
+                return True
+        return False
 
     def catch_up(self) -> None:
         """Reads all there is."""
@@ -101,8 +111,8 @@ class Desk:
 
     def _follow_trouble(self, folder: RunFolder) -> None:
         """Keeps the cursor on what matters until the person moves it."""
-        matrix = matrix_of(folder)
-        stage = self.cursor.stage if self._is_stage_chosen else matrix.first_trouble
+        matrix = self._matrix = matrix_of(folder, is_running=folder.folder.name in self.running())
+        stage = self.cursor.stage if self._is_stage_chosen else matrix.to_look_at
         self.cursor = replace(
             self.cursor,
             stage=max(0, min(stage, len(matrix.stages) - 1)),
@@ -121,13 +131,16 @@ class Desk:
 
     def running(self) -> list[str]:
         """Names of the runs that somebody works on."""
-        return [info.run for info in self.home.runs if info.state is RunState.RUNNING]
+        return [info.run for info in self._running()]
+
+    def _running(self) -> list[RunInfo]:
+        return [info for info in self.home.runs if info.state is RunState.RUNNING]
 
     def context(self) -> Context:
         """What the actions depend on."""
         info, folder, found = self.info, self.folder, self._list
-        matrix = matrix_of(folder) if folder else None
-        stage = matrix.stages[self.cursor.stage].stage if matrix and matrix.stages else None
+        matrix = self._matrix
+        stage = matrix.stages[self.cursor.stage].stage if self.cursor.stage < len(matrix.stages) else None
         if self.screen == SAMPLES and self.samples.source:
             stage = self.samples.source[0]
         return Context(
@@ -137,7 +150,7 @@ class Desk:
             command=folder.command if folder else None,
             pane=self.cursor.pane,
             stage=stage,
-            n_rules=len(matrix.rules) if matrix else 0,
+            n_rules=len(matrix.rules),
             n_sources=len(folder.sources) if folder else 0,
             n_listed=len(found) if found else 0,
             n_failures=found.n_failures if found else 0,
@@ -184,7 +197,16 @@ class Desk:
 
     def board(self) -> Board:
         """The board's view model."""
-        return board_of(self.home.runs, self.info, self.folder, home=str(self.home.home), now_s=self._now())
+        running = {info.run: self.home.folder(info).progress for info in self._running()}
+        return board_of(
+            self.home.runs,
+            self.info,
+            self.folder,
+            matrix=self._matrix,
+            running=running,
+            home=str(self.home.home),
+            now_s=self._now(),
+        )
 
     def _crumbs(self, context: Context) -> list[str]:
         crumbs = [self.screen] + ([context.run] if context.run else [])
@@ -296,7 +318,7 @@ class Desk:
             else:
                 self._go_to(self.samples.position + by)
         elif self.screen == BOARD and self.cursor.pane == "stages":
-            stages = len(matrix_of(self.folder).stages) if self.folder else 0
+            stages = len(self._matrix.stages)
             self._is_stage_chosen = True
             self.cursor = replace(self.cursor, stage=max(0, min(self.cursor.stage + by, stages - 1)))
         elif self.screen == BOARD and self.home.runs:
@@ -304,6 +326,7 @@ class Desk:
 
     def _choose_run(self, index: int) -> None:
         if self.home.runs[index].run != self._run:
+            self._matrix = Matrix((), ())
             self._run = self.home.runs[index].run
             self._is_stage_chosen = False
             self._list, self.samples = None, SampleScreen()
@@ -342,9 +365,9 @@ class Desk:
 
     def _open_stage(self) -> None:
         folder = self.folder
-        row = matrix_of(folder).stages[self.cursor.stage] if folder else None
-        if row is None or folder is None:
+        if folder is None or not self._matrix.stages:
             return
+        row = self._matrix.stages[self.cursor.stage]
         sources = [source for source in folder.sources if source[0] == row.stage]
         if not sources:
             self.say(f"⊘ {row.stage} has no samples yet")

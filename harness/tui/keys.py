@@ -72,21 +72,21 @@ def _no_run(context: Context) -> str | None:
 def _not_running(context: Context) -> str | None:
     if context.state is RunState.RUNNING:
         return None
-    return _no_run(context) or f"{context.run} is not running: it is {context.state}"
+    return _no_run(context) or "it is not running"
 
 
 def _not_resumable(context: Context) -> str | None:
     if context.run is None:
         return _no_run(context)
     if context.state is RunState.RUNNING:
-        return f"{context.run} is running already"
+        return "it runs already"
     if context.state is RunState.DONE:
-        return f"{context.run} is done: there is nothing left to resume"
+        return "it is done"
     return None
 
 
 def _no_sources(context: Context) -> str | None:
-    return _no_run(context) or (None if context.n_sources else f"{context.run} has no finished samples yet")
+    return _no_run(context) or (None if context.n_sources else "the run has no finished samples yet")
 
 
 def _no_other_source(context: Context) -> str | None:
@@ -244,9 +244,12 @@ def named(name: str) -> Action:
 
 def twin_of_screen(context: Context) -> str:
     """The command that shows what the screen shows."""
-    if context.screen == LIVE and context.run:
+    if context.run is None or context.screen == BOARD:
+        return "harness board --plain"
+    if context.screen == LIVE:
         return f"harness attach {_run(context)}"
-    return f"harness show {_run(context)}" if context.run else "harness runs"
+    sample = f" {quote(context.sample)}" if context.screen == SAMPLES and context.sample else ""
+    return f"harness show {_run(context)}{sample}"
 
 
 def keys_page(actions: Sequence[Action] = ACTIONS) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from harness.tui.views.cells import plain, to_ascii
 
-CELLS, ROWS = 100, 60
+CELLS, ROWS = 100, 44
 
 
 def board(home: Path, *, run: str | None = None, cells: int = CELLS, ascii: bool = False) -> str:
@@ -30,6 +30,7 @@ def _screen(home: Path, screen: str, run: str | None, cells: int, is_ascii: bool
     desk = Desk(home, run=run)
     desk.catch_up()
     desk.go(screen)
-    lines = [plain(spans) for spans in desk.body(cells, ROWS)]
+    drawn = [plain(spans) for spans in desk.body(cells, ROWS)]
+    lines = [text.rstrip(" │") for text in drawn if text.strip(" │")]
     text = "\n".join(lines).rstrip() + "\n"
     return to_ascii(text) if is_ascii else text

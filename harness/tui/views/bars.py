@@ -66,14 +66,15 @@ def interval_bar(
     return _runs(marks)
 
 
-def axis_title(axis: Axis, cells: int, words: str) -> str:
-    """`0.5 ───── words ───── 1.0`, exactly as wide as its bars."""
+def axis_title(axis: Axis, cells: int, *words: str) -> str:
+    """`0.5 ───── words ───── 1.0`, exactly as wide as its bars, with the first of the words that fit."""
     left, right = f"{axis.low:g}", f"{axis.high:g}"
     room = cells - len(left) - len(right) - 2
-    if room < len(words) + 4:
+    shown = next((text for text in words if len(text) + 4 <= room), "")
+    if not shown:
         return fit(f"{left} {'─' * max(0, room)} {right}", cells)
-    dashes = room - len(words) - 2
-    return f"{left} {'─' * (dashes // 2)} {words} {'─' * (dashes - dashes // 2)} {right}"
+    dashes = room - len(shown) - 2
+    return f"{left} {'─' * (dashes // 2)} {shown} {'─' * (dashes - dashes // 2)} {right}"
 
 
 def progress_bar(share: float | None, cells: int) -> Line:

@@ -59,6 +59,12 @@ class RunFolder:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.progress = Progress()
+        self.verdicts: dict[str, Verdict] = {}
+        """By stage, in the chain's order."""
+        self.scorecards: dict[tuple[str, str], Scorecard] = {}
+        """By stage and suite."""
+        self.sources: list[tuple[str, str]] = []
+        """(stage, suite) of every samples file, in the chain's order."""
         self._tail = Tail(folder / "events.jsonl")
         self._verdicts: _Cached[Verdict] = _Cached()
         self._scorecards: _Cached[Scorecard] = _Cached()
@@ -69,6 +75,7 @@ class RunFolder:
         events = self._tail.drain(limit)
         for event in events:
             self.progress.apply(event)
+        self._look_at_stages()
         return len(events)
 
     def catch_up(self) -> RunFolder:
@@ -97,34 +104,21 @@ class RunFolder:
             return shlex.join(str(word) for word in found)
         return str(found) if found else f"harness show {self.folder.name}"
 
-    @property
-    def verdicts(self) -> dict[str, Verdict]:
-        """Verdicts by stage, in the chain's order."""
-        found = {}
-        for path in (self.folder / "stages").glob("*/verdict.json"):
-            verdict = self._verdicts.read(path, Verdict.from_json)
-            if verdict is not None:
-                found[path.parent.name] = verdict
-        return dict(sorted(found.items(), key=lambda item: stage_order(item[0])))
-
-    @property
-    def scorecards(self) -> dict[tuple[str, str], Scorecard]:
-        """Scorecards by stage and suite, in the chain's order."""
-        found = {}
-        for path in (self.folder / "stages").glob("*/*/scorecard.json"):
-            card = self._scorecards.read(path, Scorecard.from_json)
-            if card is not None:
-                found[path.parent.parent.name, path.parent.name] = card
-        return dict(sorted(found.items(), key=lambda item: (stage_order(item[0][0]), item[0][1])))
-
-    @property
-    def sources(self) -> list[tuple[str, str]]:
-        """(stage, suite) of every samples file, in the chain's order."""
-        found = [
-            (path.parent.parent.name, path.parent.name)
-            for path in self.folder.glob("stages/*/*/samples.jsonl")
-        ]
-        return sorted(found, key=lambda source: (stage_order(source[0]), source[1]))
+    def _look_at_stages(self) -> None:
+        stages = self.folder / "stages"
+        read = {
+            path.parent.name: self._verdicts.read(path, Verdict.from_json)
+            for path in stages.glob("*/verdict.json")
+        }
+        judged = {name: verdict for name, verdict in read.items() if verdict}
+        self.verdicts = {name: judged[name] for name in sorted(judged, key=stage_order)}
+        cards = {
+            (path.parent.parent.name, path.parent.name): self._scorecards.read(path, Scorecard.from_json)
+            for path in stages.glob("*/*/scorecard.json")
+        }
+        self.scorecards = {source: card for source, card in cards.items() if card}
+        sources = [(path.parent.parent.name, path.parent.name) for path in stages.glob("*/*/samples.jsonl")]
+        self.sources = sorted(sources, key=lambda source: (stage_order(source[0]), source[1]))
 
     def samples_path(self, source: tuple[str, str]) -> Path:
         return self.folder / "stages" / source[0] / source[1] / "samples.jsonl"

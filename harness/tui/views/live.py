@@ -9,11 +9,13 @@ from harness.evals.results import Reading, Scorecard
 from harness.jobs.store import RunInfo, RunState
 from harness.tui.views import numbers
 from harness.tui.views.bars import Axis, Series, axis_title, interval_bar, plot, progress_bar
-from harness.tui.views.board import RUN_GLYPHS, window
+from harness.tui.views.board import RUN_GLYPHS
 from harness.tui.views.cells import Line, Span, beside, between, exactly, fit, fit_line, line, rule, wrap
+from harness.tui.views.events import event_lines, sentence
 from harness.tui.views.folders import RunFolder
+from harness.tui.views.matrix import window
 from harness.tui.views.numbers import number
-from harness.tui.views.progress import Progress, Step, sentence
+from harness.tui.views.progress import Progress, Step
 
 STEP_GLYPHS = {
     "done": ("✓", "pass-text"),
@@ -48,14 +50,23 @@ def live_body(info: RunInfo, folder: RunFolder, cells: int, rows: int, *, now_s:
 
 
 def _stacked(progress: Progress, folder: RunFolder, cells: int, rows: int, now_s: float) -> list[Line]:
-    step_rows = min(len(progress.steps) + 1, max(3, rows // 3))
-    event_rows = 4 if rows >= 16 else 3
-    number_rows = rows - step_rows - event_rows - 2
-    return [
-        *exactly(step_lines(progress, cells, step_rows, now_s=now_s), step_rows), rule(cells),
-        *exactly(_numbers(folder, cells, number_rows), number_rows), rule(cells),
-        *event_lines(progress, cells, event_rows),
-    ]  # fmt: skip
+    if rows < 20:
+        head = [_steps_line(progress, cells), rule(cells)]
+    else:
+        step_rows = min(len(progress.steps) + 1, rows // 3)
+        head = [*exactly(step_lines(progress, cells, step_rows, now_s=now_s), step_rows), rule(cells)]
+    event_rows = 3 if rows < 20 else 5
+    number_rows = rows - len(head) - event_rows - 1
+    body = exactly(_numbers(folder, cells, number_rows), number_rows)
+    return [*head, *body, rule(cells), *event_lines(progress, cells, event_rows)]
+
+
+def _steps_line(progress: Progress, cells: int) -> Line:
+    """The steps in one line: how many are done, and which come next."""
+    waiting = [step.title or step.name for step in progress.steps.values() if step.state == "waiting"]
+    coming = f"  then {', '.join(waiting)}" if waiting else ""
+    words = f"  {progress.n_done} of {len(progress.steps)} done"
+    return fit_line((Span(" STEPS", "head"), Span(words), Span(coming, "dim")), cells)
 
 
 def _side_by_side(progress: Progress, folder: RunFolder, cells: int, rows: int, now_s: float) -> list[Line]:
@@ -270,12 +281,3 @@ def training_lines(progress: Progress, cells: int, rows: int) -> list[Line]:
     )
     series = [Series(training.losses, "curve"), Series(training.held_out, "curve-2", glyph="●")]
     return [title, legend, *plot(series, cells - 1, rows - 2)]
-
-
-def event_lines(progress: Progress, cells: int, rows: int) -> list[Line]:
-    """The last events, the newest at the bottom."""
-    lines: list[Line] = [line(Span(" EVENTS", "head"))]
-    for event in list(progress.events)[-(rows - 1) :]:
-        text, style = sentence(event)
-        lines.append(fit_line((Span(f" {numbers.clock(event.time)}  ", "dim"), Span(text, style)), cells))
-    return exactly(lines, rows)

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from harness.evals.results import Scorecard
 from harness.tui.views import numbers
 from harness.tui.views.bars import progress_bar
-from harness.tui.views.board import window
 from harness.tui.views.cells import Line, Span, beside, between, exactly, fit, fit_line, line, rule, wrap
+from harness.tui.views.matrix import window
 from harness.tui.views.numbers import number
 from harness.tui.views.samples import SampleList, text_of
 
@@ -41,6 +41,8 @@ def samples_body(
     head = [_title(found, here, cells), rule(cells)]
     foot = confusion_lines(card, cells) if rows >= 18 else []
     room = rows - len(head) - len(foot)
+    if cells < TWO_COLUMNS and rows < 24 and not here.is_reading:
+        return [*head, *exactly(list_lines(found, here, cells, room), room), *foot]
     if here.is_reading:
         return [*head, *exactly(_scrolled(found, here, cells, room), room), *foot]
     list_rows = max(4, room * 2 // 5) if cells < TWO_COLUMNS else room

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from harness.evals.results import RuleVerdict, State
 from harness.tui.views.cells import Span
 
 GLYPHS = {State.PASS: "✓", State.FAIL: "✗", State.INCONCLUSIVE: "?", State.SKIPPED: "·"}
 STYLES = {State.PASS: "pass", State.FAIL: "fail", State.INCONCLUSIVE: "unsure", State.SKIPPED: "dim"}
-CELLS = 11
+_ORDER = (State.FAIL, State.INCONCLUSIVE, State.PASS, State.SKIPPED)
+CELLS = 13
 """Enough for the longest verdict."""
 
 
@@ -42,10 +45,14 @@ def badge(state: State | None, needed: int | None = None) -> Span:
     return Span(f" {text} " if state is State.FAIL else text, style(state))
 
 
-def worst(rules: tuple[RuleVerdict, ...]) -> RuleVerdict | None:
-    """The rule that decides: a FAIL before an INCONCLUSIVE before a PASS, then the one with least to spare."""
-    order = (State.FAIL, State.INCONCLUSIVE, State.PASS, State.SKIPPED)
-    return min(rules, key=lambda rule: (order.index(rule.verdict), margin(rule)), default=None)
+def ranked(rules: Sequence[RuleVerdict]) -> list[RuleVerdict]:
+    """A FAIL before an INCONCLUSIVE before a PASS, then the one with least to spare."""
+    return sorted(rules, key=lambda rule: (_ORDER.index(rule.verdict), margin(rule)))
+
+
+def worst(rules: Sequence[RuleVerdict]) -> RuleVerdict | None:
+    """The rule that decides, or None."""
+    return min(rules, key=lambda rule: (_ORDER.index(rule.verdict), margin(rule)), default=None)
 
 
 def margin(rule: RuleVerdict) -> float:
