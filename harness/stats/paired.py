@@ -45,10 +45,10 @@ def superiority_p(b: int, c: int) -> float:
 def noninferiority_p(b: int, c: int, n: int, margin: float) -> float | None:
     """One-sided p-value against "the candidate is worse by `margin` or more"; None for n = 0.
 
-    A margin of 0 asks for superiority, a negative one for a gain of that size. Tango's score, corrected so that
-    its error rate holds whatever the discordance: plain, it rejects a true null up to 7 % of the time at a
-    nominal 5 % with 30 items, and 5.9 % with 150. Half an item of continuity correction mends the middle; at
-    the two ends of the discordance the table is binomial, and the exact tail is asked.
+    A margin under half an item asks for superiority, a negative one for a gain of that size. Tango's score,
+    corrected so that its error rate holds whatever the discordance: plain, it rejects a true null up to 7 % of
+    the time at a nominal 5 % with 30 items, and 5.9 % with 150. Half an item of continuity correction mends the
+    middle; at the two ends of the discordance the table is binomial, and the exact tail is asked.
     """
     _require_pairs(b, c, n)
     if n == 0:
@@ -107,7 +107,7 @@ def _exact_lows(b: int, c: int, n: int, alpha: float) -> Iterator[float]:
         yield -(upper_bound(b - c, n, alpha) or 0.0)
     yield 2.0 * (lower_bound(n - b, n, alpha) or 0.0) - 1.0
     if superiority_p(b, c) > alpha:
-        yield 0.0
+        yield -HALF_AN_ITEM / n  # below 0, so that a rule "at least 0" can't pass on what may be no gain
 
 
 def _exact_tails(b: int, c: int, n: int, margin: float) -> Iterator[float]:
@@ -118,7 +118,8 @@ def _exact_tails(b: int, c: int, n: int, margin: float) -> Iterator[float]:
         yield at_least_tail(c - b, n, min(-margin, 1.0))
     # With every item discordant, c would be n - b; asking all tables keeps the answer monotone in b and c.
     yield at_least_tail(n - b, n, max(0.0, (1.0 - margin) / 2.0))
-    yield superiority_p(b, c) if margin <= 0.0 else 0.0
+    if margin <= HALF_AN_ITEM / n:
+        yield superiority_p(b, c)
 
 
 def _tango_low(b: int, c: int, n: int, z: float, correction: float = 0.0) -> float:
