@@ -209,7 +209,7 @@ def verify(
 
     Example: harness verify releases/demo-1a2b3c4d
     """
-    from harness.export.release import verify as verify_release
+    from harness.export.verify import verify as verify_release
 
     report = verify_release(folder)
     if json_out:
@@ -217,10 +217,10 @@ def verify(
     else:
         from harness.text import visible
 
-        for name, is_ok, detail in report.checks:
-            typer.echo(f"{'✓' if is_ok else '✗'} {visible(name)}: {visible(detail)}")
-        typer.echo("verified" if report.is_ok else "REFUSED")
-    raise typer.Exit(ExitCode.DONE if report.is_ok else ExitCode.GATE_FAILED)
+        for check in report.checks:
+            typer.echo(f"{'✓' if check.ok else '✗'} {visible(check.name)}: {visible(check.detail)}")
+        typer.echo("verified" if report.ok else "REFUSED")
+    raise typer.Exit(ExitCode.DONE if report.ok else ExitCode.GATE_FAILED)
 
 
 @app.command()

@@ -134,9 +134,7 @@ def print_path(console: Console, document: dict[str, Any]) -> None:
             name, overflow="fold", ratio=1 if name == "decided by" else None, no_wrap=name == "verdict"
         )
     for stage in document["stages"]:
-        top = next(
-            (rule for rule in stage["rules"] if rule["metric"] == "accuracy" and rule["slice"] == "all"), {}
-        )
+        top = _headline(stage)
         verdict = stage["verdict"]
         table.add_row(
             stage["stage"], visible(stage["suite"]), str(stage["n"]), interval(top),
@@ -145,13 +143,20 @@ def print_path(console: Console, document: dict[str, Any]) -> None:
     console.print(table)
 
 
+def _headline(stage: dict[str, Any]) -> dict[str, Any]:
+    """The rule on all items' accuracy; empty where there is none."""
+    found = [rule for rule in stage["rules"] if rule["metric"] == "accuracy" and rule["slice"] == "all"]
+    return found[0] if found else {}
+
+
 def _deciding(stage: dict[str, Any], document: dict[str, Any]) -> str:
     """Why the stage has its verdict, in one phrase."""
+    why = document.get("why") or {}
     if stage["stage"] == document.get("picked"):
-        return f"◀ picked: {document.get('why_picked') or 'the smallest file that passes every rule'}"
+        return f"◀ picked: {why.get(stage['stage'], '')}"
     blocking = [rule for rule in stage["rules"] if rule["verdict"] == stage["verdict"] != "PASS"]
     if not blocking:
-        return str((document.get("not_picked") or {}).get(stage["stage"], "every rule passes"))
+        return str(why.get(stage["stage"], "every rule passes"))
     rule = blocking[0]
     more = f" (+{len(blocking) - 1} more)" if len(blocking) > 1 else ""
     needed = f"; about {rule['needed']} more items would settle it" if rule.get("needed") else ""

@@ -33,7 +33,8 @@ def examine() -> list[Finding]:
 def _processor() -> Finding:
     flags = cpu_flags()
     known = [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_tile") if name in flags]
-    return Finding("processor", True, f"{os.cpu_count()} cores, {platform.machine()}, {', '.join(known) or 'no vectors'}")
+    vectors = ", ".join(known) or "no vector units known"
+    return Finding("processor", True, f"{os.cpu_count()} cores, {platform.machine()}, {vectors}")
 
 
 def cpu_flags() -> set[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import harness
+from harness.data.lineage import records_digest
 from harness.data.records import Record
 from harness.errors import IntegrityError
 from harness.files import digest_json, sha256_file
@@ -46,11 +47,6 @@ def check_lock(taken: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         f"TAMPERED: changed since the gate was locked: {', '.join(changed) or 'the digest'}",
         hint="run the same command with --fresh to evaluate against what is there now",
     )
-
-
-def records_digest(records: Sequence[Record]) -> str:
-    """The digest of what the records say, in their order."""
-    return digest_json([[r.id, r.input, list(r.targets), r.slices, r.unit] for r in records])
 
 
 def code_digest(rooms: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,10 @@ class ReleaseRun:
 
     # What the steps stand on
 
+    @property
+    def _stage_names(self) -> list[str]:
+        return [*CHAIN, *self.recipe.export.quants]
+
     @cached_property
     def base(self) -> Path:
         from harness.models.load import resolve_base
@@ -130,8 +135,11 @@ class ReleaseRun:
         from harness.models.identity import checkpoint_identity
 
         with self.progress.step("base") as outcome:
-            identity = checkpoint_identity(self.base).digest
-            verdict, outcome["reused"] = self.stages.run("base", identity, lambda: self._open(str(self.base)))
+            identity = checkpoint_identity(self.base)
+            write_json(self.folder / "base.json", identity._asdict())
+            verdict, outcome["reused"] = self.stages.run(
+                "base", identity.digest, lambda: self._open(str(self.base))
+            )
             if verdict.verdict is State.PASS:
                 self.progress.note(
                     "the base passes every rule by itself: ask whether it needs tuning", "warning"
@@ -158,6 +166,7 @@ class ReleaseRun:
                 on_event=self.progress.event,
                 should_stop=self.progress.should_stop,
             )
+        write_json(self.folder / "train.json", result.to_json())
         return result.adapter
 
     def _gate_adapter(self, adapter: Path) -> Verdict:
@@ -185,7 +194,7 @@ class ReleaseRun:
                 return verdict, None, None
         for quant in self.recipe.export.quants:
             self._gate_quant(quant)
-        return self._pick_and_pack(merged)
+        return self._pick_and_pack()
 
     def _merge(self, adapter: Path) -> Path:
         from harness.export.merge import merge
@@ -293,27 +302,29 @@ class ReleaseRun:
             )
         ]  # fmt: skip
 
-    def _pick_and_pack(self, merged: Path) -> tuple[Verdict, str | None, Path | None]:
+    def _pick_and_pack(self) -> tuple[Verdict, str | None, Path | None]:
         from harness.jobs.packing import pack, pick_quant
 
-        verdicts = {quant: self.stages.verdict(quant) for quant in self.recipe.export.quants}
-        choice = pick_quant(self, verdicts)
+        verdicts = {stage: found for stage in self._stage_names if (found := self.stages.verdict(stage))}
+        judged = {quant: verdicts[quant] for quant in self.recipe.export.quants}
+        choice = pick_quant(self.folder, self.loaded, judged)
         write_json(self.folder / "pick.json", choice.to_json())
         if choice.picked is None:
-            best = min((v for v in verdicts.values() if v), key=lambda v: list(EXIT_CODES).index(v.verdict))
-            worst = worst_rule(best)
-            self.progress.note(
-                f"no file passes: {worst.reason if worst else 'none fits the device'}", "warning"
-            )
-            state = best.verdict if best.verdict is not State.PASS else State.FAIL
-            return Verdict(best.stage, best.identity, best.lock, state, best.rules), None, None
-        picked = verdicts[choice.picked]
-        assert picked is not None
+            return self._none_picked(judged), None, None
         if self.until != "release":
-            return picked, choice.picked, None
+            return judged[choice.picked], choice.picked, None
         with self.progress.step("release"):
-            release = pack(self, choice, picked, merged)
-        return picked, choice.picked, release
+            release = pack(self.folder, self.loaded, self.options, choice, verdicts)
+        return judged[choice.picked], choice.picked, release
+
+    def _none_picked(self, judged: dict[str, Verdict]) -> Verdict:
+        """The best verdict among the quants; FAIL where files pass their rules and none fits the device."""
+        best = min(judged.values(), key=lambda verdict: list(EXIT_CODES).index(verdict.verdict))
+        worst = worst_rule(best)
+        self.progress.note(
+            f"no file may ship: {worst.reason if worst else 'none fits the device'}", "warning"
+        )
+        return replace(best, verdict=State.FAIL) if best.verdict is State.PASS else best
 
     # The end
 
@@ -325,8 +336,8 @@ class ReleaseRun:
             "release": str(release) if release else None,
             "picked": picked,
             "seconds": round(seconds, 1),
-            "stages": stage_documents(self.folder, [*CHAIN, *self.recipe.export.quants]),
-            "not_picked": self._not_picked(picked),
+            "stages": stage_documents(self.folder, self._stage_names),
+            "why": self._why() if picked else {},
         }
         write_json(self.folder / "result.json", document)
         return {
@@ -334,9 +345,9 @@ class ReleaseRun:
             "release": document["release"],
         }  # fmt: skip
 
-    def _not_picked(self, picked: str | None) -> dict[str, str]:
-        path = self.folder / "pick.json"
-        return dict(read_json(path)["reasons"]) if picked and path.exists() else {}
+    def _why(self) -> dict[str, str]:
+        """For each quant, why it was picked or not."""
+        return {row["quant"]: row["reason"] for row in read_json(self.folder / "pick.json")["rows"]}
 
     # Small things
 

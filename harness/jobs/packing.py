@@ -1,0 +1,111 @@
+"""The last step: which file ships, and the folder that it ships in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from harness import __version__
+from harness.data.lineage import suite_lineage
+from harness.evals.lock import code_digest
+from harness.evals.results import Scorecard, Verdict
+from harness.export.pick import Candidate, Choice, pick
+from harness.export.release import ReleaseContents, write_release
+from harness.files import read_json, sha256_file
+from harness.jobs.orders import MAKING_ROOMS, Loaded
+from harness.specs.load import find_document, load_release
+
+LIBRARIES = (
+    "torch",
+    "transformers",
+    "peft",
+    "bitsandbytes",
+    "llama-cpp-python",
+    "gguf",
+    "numpy",
+    "safetensors",
+)
+
+
+def pick_quant(folder: Path, loaded: Loaded, verdicts: Mapping[str, Verdict | None]) -> Choice:
+    """The file that ships, and for each other one the reason why not."""
+    candidates = [_candidate(folder, quant, verdict) for quant, verdict in verdicts.items()]
+    return pick(candidates, loaded.recipe.device, max_mean_kl=loaded.recipe.export.max_mean_kl)
+
+
+def _candidate(folder: Path, quant: str, verdict: Verdict | None) -> Candidate:
+    fidelity = folder / "stages" / quant / "fidelity.json"
+    found = read_json(fidelity) if fidelity.exists() else {}
+    return Candidate(
+        quant, (folder / "artifacts" / f"model-{quant}.gguf").stat().st_size, verdict,
+        mean_kl=found.get("mean_kl"), memory_mb=found.get("child_peak_mb"),
+    )  # fmt: skip
+
+
+def pack(
+    folder: Path, loaded: Loaded, options: Mapping[str, Any], choice: Choice, verdicts: Mapping[str, Verdict]
+) -> Path:
+    """The release folder, written whole and verified.
+
+    Raises:
+        RefusedError: the picked file's verdict is not PASS for exactly its bytes.
+        IntegrityError: the file changed since it was judged.
+    """
+    assert choice.picked is not None
+    gguf = folder / "artifacts" / f"model-{choice.picked}.gguf"
+    contents = ReleaseContents(
+        recipe=loaded.recipe.model_dump(mode="json"), picked=choice.picked, gguf=gguf,
+        gguf_sha256=sha256_file(gguf), verdicts=verdicts, scorecards=_scorecards(folder, list(verdicts)),
+        lock=loaded.lock, lineage=_lineage(folder, loaded, options), fidelity=_fidelity(folder, list(verdicts)),
+        pick=choice.to_json(), notes=_notes(folder),
+    )  # fmt: skip
+    return write_release(Path(options["out"]) / folder.name, contents).folder
+
+
+def _scorecards(folder: Path, stages: Sequence[str]) -> dict[str, dict[str, Scorecard]]:
+    return {
+        stage: {
+            path.parent.name: Scorecard.from_json(read_json(path))
+            for path in sorted((folder / "stages" / stage).glob("*/scorecard.json"))
+        }
+        for stage in stages
+    }
+
+
+def _fidelity(folder: Path, stages: Sequence[str]) -> dict[str, Any]:
+    paths = {stage: folder / "stages" / stage / "fidelity.json" for stage in stages}
+    return {stage: read_json(path) for stage, path in paths.items() if path.exists()}
+
+
+def _lineage(folder: Path, loaded: Loaded, options: Mapping[str, Any]) -> dict[str, Any]:
+    data_root = Path(options["data_root"]) if options["data_root"] else None
+    found = load_release(find_document(options["recipe"]), data_root=data_root)
+    return {
+        "base": {"reference": loaded.recipe.base, **read_json(folder / "base.json")},
+        "data": [
+            suite_lineage(suite, suite_path=path, data_root=data_root).to_json() for suite, path in found.suites
+        ],
+        "training": read_json(folder / "train.json"),
+        "merge": read_json(folder / "artifacts" / "merge.json"),
+        "code": {"harness": __version__, "sha256": code_digest(MAKING_ROOMS)},
+        "libraries": {name: found_version for name in LIBRARIES if (found_version := _version(name))},
+    }  # fmt: skip
+
+
+def _notes(folder: Path) -> tuple[str, ...]:
+    from harness.jobs.journal import read_events
+
+    events = read_events(folder / "events.jsonl")
+    warnings = [
+        event.data["text"] for event in events if event.name == "note" and event.data["level"] == "warning"
+    ]
+    return tuple(dict.fromkeys(warnings))
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
