@@ -54,6 +54,8 @@ BLOCK_TENSORS = (
     "self_attn.o_proj.weight", "post_attention_layernorm.weight", "mlp.gate_proj.weight",
     "mlp.up_proj.weight", "mlp.down_proj.weight",
 )  # fmt: skip
+ROPE_TYPES = ("default", "linear", "llama3", "yarn")
+"""Kinds of rotary scaling that llama.cpp computes as Transformers does."""
 _BIASES = ("self_attn.q_proj.bias", "self_attn.k_proj.bias", "self_attn.v_proj.bias")
 
 ARCHITECTURES: Mapping[str, Architecture] = {
@@ -110,6 +112,11 @@ def _refuse_ignored(checkpoint: Path, config: Mapping[str, Any]) -> None:
             raise ModelError(
                 f"{checkpoint / 'config.json'}: {key} = {config[key]}; llama.cpp only has {allowed[0]} here"
             )
+    kind = rope_of(config)["rope_type"]
+    if kind not in ROPE_TYPES:
+        raise ModelError(
+            f"{checkpoint / 'config.json'}: rope_type = {kind}; wanted one of {', '.join(ROPE_TYPES)}"
+        )
 
 
 def shape_of(checkpoint: Path, config: Mapping[str, Any]) -> Shape:
@@ -165,19 +172,11 @@ def write_shape(writer: GGUFWriter, shape: Shape) -> None:
     writer.add_rope_freq_base(shape.rope_base)
 
 
-def write_rope_scaling(writer: GGUFWriter, checkpoint: Path, rope: Mapping[str, Any]) -> None:
-    """States linear or YaRN scaling; the llama-3 kind becomes a tensor, see `rope_factors`.
-
-    Raises:
-        ModelError: a kind that llama.cpp does not compute the way Transformers does.
-    """
+def write_rope_scaling(writer: GGUFWriter, rope: Mapping[str, Any]) -> None:
+    """States linear or YaRN scaling; the llama-3 kind becomes a tensor, see `rope_factors`."""
     import gguf
 
     kind = rope["rope_type"]
-    if kind not in ("default", "llama3", "linear", "yarn"):
-        raise ModelError(
-            f"{checkpoint / 'config.json'}: rope_type = {kind}; wanted default, linear, llama3 or yarn"
-        )
     if kind in ("linear", "yarn"):
         writer.add_rope_scaling_type(gguf.RopeScalingType(kind))
         writer.add_rope_scaling_factor(float(rope["factor"]))

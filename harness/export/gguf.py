@@ -76,7 +76,7 @@ def convert(
         writer = _writer(part, family.name)
         _describe(writer, metadata)
         arch.write_shape(writer, shape)
-        arch.write_rope_scaling(writer, checkpoint, arch.rope_of(config))
+        arch.write_rope_scaling(writer, arch.rope_of(config))
         vocab.write_vocabulary(writer, words)
         _write_tensors(writer, plan, on_progress)
         replace_synced(part, out)
