@@ -17,7 +17,7 @@ from harness.specs.gate import Gate
 from harness.stats.paired import paired_bounds
 from harness.stats.power import items_needed, paired_items_needed
 from harness.stats.quantiles import quantile, quantile_lower_bound, quantile_upper_bound
-from harness.stats.survey import effective_lower, effective_sample, effective_upper
+from harness.stats.survey import effective_lower, effective_sample, effective_upper, paired_worth
 
 CHAIN = ("base", "adapter", "merged", "f16")
 """Stages before the quants, in their order."""
@@ -217,9 +217,7 @@ def difference_bounds(part: Part, alpha: float, beta: float) -> Bounds:
     `part.scores` are the differences, each -1, 0 or 1.
     """
     n, b, c = len(part.scores), part.scores.count(-1.0), part.scores.count(1.0)
-    moved = [abs(score) for score in part.scores]
-    effective = effective_sample(moved, part.units, alpha)
-    shrink = effective.n / n if effective and effective.clusters < n else 1.0
+    shrink = min(1.0, (paired_worth(part.scores, part.units, alpha) or 0.0) / n)
     # Rounded against the claim: a PASS must not come from rounding.
     low = paired_bounds(
         math.ceil(b * shrink), math.floor(c * shrink), max(1, math.floor(n * shrink)), alpha, beta

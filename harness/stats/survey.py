@@ -29,22 +29,38 @@ def effective_sample(scores: Sequence[float], units: Sequence[str], alpha: float
 
     `scores` and `units` have one entry an item, shape (n,). With one item a unit this is the sample
     itself. Few clusters say little about their own spread, so the effective size shrinks further by
-    the square of Student's quantile ratio at `alpha`.
+    the square of Student's quantile ratio at `alpha`, and the design effect is mixed with the worst case.
     """
     n = len(scores)
     if n == 0:
         return None
-    totals: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
-    for score, unit in zip(scores, units, strict=True):
-        totals[unit][0] += score
-        totals[unit][1] += 1.0
+    totals = _totals(scores, units)
     rate, clusters = sum(scores) / n, len(totals)
     if clusters == n:
         return Effective(sum(scores), float(n), clusters, 1.0)
-    effect = _design_effect(rate, n, list(totals.values()))
-    shrink = (student_quantile(1.0 - alpha, n - 1) / student_quantile(1.0 - alpha, clusters - 1)) ** 2
-    worth = n / effect * shrink if clusters > 1 else 1.0
+    mixed = min(sum(hits < size for hits, size in totals), sum(hits > 0.0 for hits, _ in totals))
+    effect = _design_effect(rate, rate * (1.0 - rate), totals, mixed)
+    worth = _worth(n, clusters, effect, alpha)
     return Effective(rate * worth, worth, clusters, effect)
+
+
+def paired_worth(differences: Sequence[float], units: Sequence[str], alpha: float) -> float | None:
+    """How many independent pairs the pairs are worth; None for none.
+
+    `differences` are candidate minus baseline, shape (n,). A unit that is gained or lost as a whole counts as
+    little more than one pair.
+    """
+    n = len(differences)
+    if n == 0:
+        return None
+    totals = _totals(differences, units)
+    if len(totals) == n:
+        return float(n)
+    mean = sum(differences) / n
+    variance = sum(difference**2 for difference in differences) / n - mean**2
+    moved = {unit for difference, unit in zip(differences, units, strict=True) if difference != 0.0}
+    effect = _design_effect(mean, variance, totals, min(len(moved), len(totals)))
+    return _worth(n, len(totals), effect, alpha)
 
 
 def effective_lower(sample: Effective, alpha: float) -> float:
@@ -79,10 +95,35 @@ def student_quantile(probability: float, freedom: int) -> float:
     return z + math.fsum(term / freedom ** (power + 1.0) for power, term in enumerate(terms))
 
 
-def _design_effect(rate: float, n: int, totals: list[list[float]]) -> float:
-    clusters = len(totals)
-    binomial = rate * (1.0 - rate) / n
-    if clusters < 2 or binomial == 0.0:
+def _totals(scores: Sequence[float], units: Sequence[str]) -> list[tuple[float, float]]:
+    """Sum of scores and number of items of each unit."""
+    totals: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+    for score, unit in zip(scores, units, strict=True):
+        totals[unit][0] += score
+        totals[unit][1] += 1.0
+    return [(total, size) for total, size in totals.values()]
+
+
+def _worth(n: int, clusters: int, effect: float, alpha: float) -> float:
+    if clusters < 2:
         return 1.0
-    spread = sum((hits - rate * size) ** 2 for hits, size in totals)
-    return max(1.0, clusters / (clusters - 1.0) * spread / n**2 / binomial)
+    shrink = (student_quantile(1.0 - alpha, n - 1) / student_quantile(1.0 - alpha, clusters - 1)) ** 2
+    return max(1.0, n / effect * shrink)
+
+
+def _design_effect(
+    mean: float, variance: float, totals: Sequence[tuple[float, float]], telling: int
+) -> float:
+    """Variance of the mean over that of as many independent items, at least 1.
+
+    `telling` clusters show how far clusters differ. Where they are few the data can't speak for itself, so the
+    estimate is mixed with the worst case, that a cluster is all of one kind: taken alone it passes falsely up to
+    36 % of the time at 5 % nominal with 20 clusters and a rate of .95. A run without a single miss is all worst case.
+    """
+    clusters, n = len(totals), sum(size for _, size in totals)
+    worst = sum(size * size for _, size in totals) / n
+    if clusters < 2 or variance <= 0.0:
+        return worst
+    spread = sum((total - mean * size) ** 2 for total, size in totals)
+    seen = max(1.0, clusters / (clusters - 1.0) * spread / n / variance)
+    return max(seen, (telling * seen + worst) / (telling + 1.0))

@@ -3,8 +3,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.stats.paired import paired_bounds
 from harness.stats.proportions import lower_bound, upper_bound
-from harness.stats.survey import effective_lower, effective_sample, effective_upper, student_quantile
+from harness.stats.survey import (
+    effective_lower,
+    effective_sample,
+    effective_upper,
+    paired_worth,
+    student_quantile,
+)
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=200))
@@ -62,3 +69,62 @@ def test_clustered_items_pass_falsely_at_most_as_often_as_stated() -> None:
 
     assert passes / runs <= 0.05 + 3 * (0.05 * 0.95 / runs) ** 0.5
     assert naive / runs > 0.09
+
+
+@pytest.mark.parametrize(("rate", "clusters", "size"), [(0.9, 12, 5), (0.95, 20, 5), (0.95, 20, 20)])
+@pytest.mark.parametrize("correlation", [0.3, 0.6, 0.999])
+def test_few_documents_that_are_nearly_all_right_do_not_pass_falsely(
+    rate: float, clusters: int, size: int, correlation: float
+) -> None:
+    rng, strength, runs = np.random.default_rng(8), (1 - correlation) / correlation, 600
+    rates = rng.beta(rate * strength, (1 - rate) * strength, size=(runs, clusters, 1))
+    answers = (rng.random((runs, clusters, size)) < rates).astype(float)
+    units = [str(cluster) for cluster in range(clusters) for _ in range(size)]
+
+    found = [effective_sample(run.ravel().tolist(), units, 0.05) for run in answers]
+    passes = [one is not None and effective_lower(one, 0.05) >= rate for one in found]
+
+    assert np.mean(passes) <= 0.05 + 3 * (0.05 * 0.95 / runs) ** 0.5
+
+
+def test_a_run_without_a_miss_is_worth_no_more_than_its_documents() -> None:
+    units = [str(cluster) for cluster in range(20) for _ in range(5)]
+
+    found = effective_sample([1.0] * 100, units, 0.05)
+
+    assert found is not None
+    assert found.n <= 20.0
+
+
+def test_many_independent_items_in_documents_keep_most_of_their_worth() -> None:
+    rng = np.random.default_rng(9)
+    units = [str(cluster) for cluster in range(200) for _ in range(5)]
+
+    found = effective_sample((rng.random(1000) < 0.8).astype(float).tolist(), units, 0.05)
+
+    assert found is not None
+    assert found.n > 800
+
+
+@pytest.mark.parametrize("is_signed", [True, False])
+def test_documents_lost_as_a_whole_do_not_pass_non_inferiority(is_signed: bool) -> None:
+    """100 documents of 4 items, 30 % discordant, at a true loss of the margin."""
+    rng, runs, passes = np.random.default_rng(10), 600, 0
+    units = [str(cluster) for cluster in range(100) for _ in range(4)]
+    for _ in range(runs):
+        moves = np.repeat(rng.random(100) < 0.3, 4)
+        luck = np.repeat(rng.random(100), 4) if is_signed else rng.random(400)
+        differences = np.where(moves, np.where(luck < 0.175 / 0.3, -1.0, 1.0), 0.0)
+        worth = paired_worth(differences.tolist(), units, 0.05)
+        assert worth is not None
+        b, c = int((differences < 0).sum() * worth / 400), int((differences > 0).sum() * worth / 400)
+        bounds = paired_bounds(b, c, int(worth))
+        passes += bounds is not None and bounds.low > -0.05
+
+    assert passes / runs <= 0.05 + 3 * (0.05 * 0.95 / runs) ** 0.5
+
+
+def test_pairs_one_a_unit_are_worth_themselves() -> None:
+    assert paired_worth([1.0, -1.0, 0.0], ["a", "b", "c"], 0.05) == 3.0
+    assert paired_worth([], [], 0.05) is None
+    assert paired_worth([1.0, 1.0, 1.0], ["a", "a", "a"], 0.05) == 1.0
