@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import NamedTuple
+from unicodedata import category, combining
 
 from rich.cells import cell_len
 
@@ -11,6 +12,9 @@ from harness.text import visible
 
 MAX_SPAN_CHARS = 4096
 """No terminal shows more in one line; a longer text costs time for nothing."""
+
+MAX_MARKS = 3
+"""Combining marks on one character; more would draw over the lines above and below."""
 
 _VARIATION = {code: f"\\u{{{code:04x}}}" for code in (*range(0xFE00, 0xFE10), 0x034F, 0x115F, 0x1160, 0x3164)}
 _ASCII = str.maketrans(
@@ -39,8 +43,20 @@ def safe(text: str) -> str:
     shown = visible(text[: MAX_SPAN_CHARS + 1], keep_newlines=False)
     if shown.isascii():
         return shown
+    return _tamed(shown)
+
+
+def _tamed(text: str) -> str:
+    """The text without what reaches into its neighbours: width selectors, and towers of combining marks."""
     # A variation selector changes how many cells a terminal gives to the glyph before it.
-    return shown.translate(_VARIATION)
+    text = text.translate(_VARIATION)
+    if not any(map(combining, text)):
+        return text
+    out, height = [], 0
+    for char in text:
+        height = height + 1 if combining(char) or category(char) in ("Mn", "Me") else 0
+        out.append(char if height <= MAX_MARKS else f"\\u{{{ord(char):04x}}}")
+    return "".join(out)
 
 
 def width(text: str) -> int:
@@ -148,15 +164,10 @@ def wrap(text: str, cells: int, *, rows: int) -> list[str]:
     shown = visible(text, limit_chars=max(1, rows) * max(1, cells))
     out: list[str] = []
     for paragraph in shown.split("\n"):
-        out.extend(_wrap_one(safe_again(paragraph), max(1, cells)))
+        out.extend(_wrap_one(paragraph if paragraph.isascii() else _tamed(paragraph), max(1, cells)))
         if len(out) > rows:
             return [*out[: rows - 1], cut("… more below: z shows the whole text", cells)]
     return out
-
-
-def safe_again(text: str) -> str:
-    """What `visible` left of one line, with the glyphs that change their neighbours' width spelled out."""
-    return text if text.isascii() else text.translate(_VARIATION)
 
 
 def _wrap_one(text: str, cells: int) -> list[str]:

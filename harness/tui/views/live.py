@@ -15,7 +15,7 @@ from harness.tui.views.events import event_lines, sentence
 from harness.tui.views.folders import RunFolder
 from harness.tui.views.matrix import window
 from harness.tui.views.numbers import number
-from harness.tui.views.progress import Progress, Step
+from harness.tui.views.progress import Progress, Step, Training
 
 STEP_GLYPHS = {
     "done": ("✓", "pass-text"),
@@ -23,6 +23,8 @@ STEP_GLYPHS = {
     "stopped": ("⊘", "warning"),
     "waiting": ("○", "dim"),
 }
+PLOT_S = 1.0
+"""How long a drawn curve is good for."""
 TWO_COLUMNS = 90
 """From this width on the steps stand beside the numbers."""
 
@@ -57,7 +59,7 @@ def _stacked(progress: Progress, folder: RunFolder, cells: int, rows: int, now_s
         head = [*exactly(step_lines(progress, cells, step_rows, now_s=now_s), step_rows), rule(cells)]
     event_rows = 3 if rows < 20 else 5
     number_rows = rows - len(head) - event_rows - 1
-    body = exactly(_numbers(folder, cells, number_rows), number_rows)
+    body = exactly(_numbers(folder, cells, number_rows, now_s), number_rows)
     return [*head, *body, rule(cells), *event_lines(progress, cells, event_rows)]
 
 
@@ -75,7 +77,7 @@ def _side_by_side(progress: Progress, folder: RunFolder, cells: int, rows: int, 
     steps_cells = min(46, cells * 2 // 5)
     columns = beside(
         exactly(step_lines(progress, steps_cells, top, now_s=now_s), top),
-        exactly(_numbers(folder, cells - steps_cells - 1, top), top),
+        exactly(_numbers(folder, cells - steps_cells - 1, top, now_s), top),
         steps_cells, cells,
     )  # fmt: skip
     return [*columns, rule(cells), *event_lines(progress, cells, event_rows)]
@@ -147,14 +149,14 @@ def _step_line(step: Step, cells: int, now_s: float) -> Line:
     )
 
 
-def _numbers(folder: RunFolder, cells: int, rows: int) -> list[Line]:
+def _numbers(folder: RunFolder, cells: int, rows: int, now_s: float) -> list[Line]:
     progress = folder.progress
     if progress.is_training:
-        return training_lines(progress, cells, rows)
+        return training_lines(progress, cells, rows, now_s=now_s)
     if progress.evaluation is not None:
         return slice_lines(folder, cells, rows)
     if progress.training.losses:
-        return training_lines(progress, cells, rows)
+        return training_lines(progress, cells, rows, now_s=now_s)
     return [
         line(Span(" NUMBERS", "head")),
         line(Span(" The first numbers come with the first evaluation.", "dim")),
@@ -244,7 +246,8 @@ def _evaluation_title(folder: RunFolder, cells: int, is_final: bool) -> Line:
     assert found is not None
     counted = f"{numbers.amount(found.done)} of {numbers.amount(found.total)}"
     errors = f" · {found.errors} errors" if found.errors else ""
-    words = "final" if is_final else "points only until all samples are in"
+    words = "final" if is_final else "bounds come with the last sample"
+    words = words if cells >= TWO_COLUMNS or is_final else ""
     left = line(Span(f" {found.stage} × {found.suite}", "head"), Span(f"  {counted}{errors}"))
     return between(left, line(Span(f"{words} ", "dim")), cells)
 
@@ -255,7 +258,7 @@ def _row_style(row: SliceRow, is_final: bool) -> str:
     return "pass-bar" if row.low >= row.gate else "fail-bar" if row.high < row.gate else "unsure-bar"
 
 
-def training_lines(progress: Progress, cells: int, rows: int) -> list[Line]:
+def training_lines(progress: Progress, cells: int, rows: int, *, now_s: float) -> list[Line]:
     """The last reading and the loss curves."""
     training, last = progress.training, progress.training.last
     held_out = training.held_out[-1][1] if training.held_out else None
@@ -276,8 +279,17 @@ def training_lines(progress: Progress, cells: int, rows: int) -> list[Line]:
     ]
     legend = line(
         Span(" ⠒ train", "curve"),
-        Span("  ● held out", "curve-2"),
+        Span("  ○ held out", "curve-2"),
         Span(f"   {' · '.join(filter(None, facts))}", "dim"),
     )
-    series = [Series(training.losses, "curve"), Series(training.held_out, "curve-2", glyph="●")]
-    return [title, legend, *plot(series, cells - 1, rows - 2)]
+    return [title, legend, *_picture(training, cells - 1, rows - 2, now_s)]
+
+
+def _picture(training: Training, cells: int, rows: int, now_s: float) -> list[Line]:
+    drawn = training.picture
+    if drawn is not None and drawn[0] == (cells, rows) and 0 <= now_s - drawn[1] < PLOT_S:
+        return drawn[2]
+    series = [Series(training.losses, "curve"), Series(training.held_out, "curve-2", glyph="○")]
+    lines = plot(series, cells, rows)
+    training.picture = ((cells, rows), now_s, lines)
+    return lines

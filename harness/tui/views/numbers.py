@@ -54,7 +54,7 @@ def quantity(value: float | None, unit: str = "") -> str:
         return UNKNOWN
     size = abs(value)
     text = f"{value / 1e6:.1f}M" if size >= 1e6 else f"{value / 1e3:.1f}k" if size >= 1e4 else ""
-    text = text or (f"{value:.0f}" if size >= 100 or value == int(value) else f"{value:.2f}")
+    text = text or (f"{value:.0f}" if size >= 100 or value == int(value) else f"{value:.3g}")
     return f"{text} {unit}".rstrip()
 
 

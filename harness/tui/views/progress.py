@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.jobs.journal import Event
+from harness.tui.views.cells import Line
 from harness.tui.views.numbers import count, number
 
 KEPT_EVENTS = 500
@@ -58,6 +59,8 @@ class Training:
     held_out: list[tuple[float, float]] = field(default_factory=list)
     checkpoints: list[int] = field(default_factory=list)
     last: dict[str, Any] = field(default_factory=dict)
+    picture: tuple[tuple[int, int], float, list[Line]] | None = None
+    """The last plot, its size and when it was drawn: long curves are drawn once a second."""
 
     def step(self, data: Mapping[str, Any]) -> None:
         """Takes one reading; a resumed run starts again at its checkpoint, and what came after it goes."""

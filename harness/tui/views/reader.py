@@ -204,7 +204,7 @@ def _confidence(data: Mapping[str, Any], cells: int) -> list[Line]:
     shown = ranked[:5] + [item for item in ranked[5:] if item[0] in gold]
     name_cells = min(30, cells // 2 - 8)
     for index, (label, prob) in enumerate(shown):
-        bar = progress_bar(min(1.0, max(0.0, prob)), max(5, cells - name_cells - 26))
+        bar = progress_bar(min(1.0, max(0.0, prob)), max(5, min(40, cells - name_cells - 26)))
         head = Span(fit(" LABELS" if index == 0 else "", 12), "dim")
         tag = Span(" gold" if label in gold else "", "strong")
         lines.append((head, Span(fit(label, name_cells) + " "), *bar, Span(f" {prob:.3f}"), tag))

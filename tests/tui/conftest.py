@@ -1,0 +1,98 @@
+"""Run folders in every state, at a fixed time, and the screen as text."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from fakes import FakeRun
+
+from harness.jobs import lease
+
+STARTED_S = 1_795_338_000.0
+NOW_S = STARTED_S + 3600.0
+
+
+@pytest.fixture(autouse=True)
+def _fixed_time(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    ticks = itertools.count()
+    monkeypatch.setattr(
+        "harness.jobs.journal.time", SimpleNamespace(time=lambda: STARTED_S + next(ticks) * 0.5)
+    )
+    monkeypatch.setenv("TZ", "UTC")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """An empty home folder."""
+    return tmp_path / "home"
+
+
+@pytest.fixture(scope="session")
+def _finished_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    ticks = itertools.count()
+    home = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "harness.jobs.journal.time", SimpleNamespace(time=lambda: STARTED_S + next(ticks) * 0.5)
+        )
+        FakeRun(home).to_the_end()
+    return home
+
+
+@pytest.fixture
+def finished(home: Path, _finished_once: Path) -> FakeRun:
+    """A release that shipped q5_k_m."""
+    shutil.copytree(_finished_once, home, dirs_exist_ok=True)
+    return FakeRun(home)
+
+
+@pytest.fixture
+def training(home: Path) -> Iterator[FakeRun]:
+    """A release in the middle of its training, held by this process."""
+    run = FakeRun(home, "legal-train-55aa0011")
+    with lease.hold(run.folder):
+        yield run.until("train.step", 41)
+
+
+@pytest.fixture
+def scoring(home: Path) -> Iterator[FakeRun]:
+    """A release in the middle of scoring its adapter, held by this process."""
+    run = FakeRun(home, "legal-score-66aa0011")
+    with lease.hold(run.folder):
+        yield run.until("eval.batch", 27)
+
+
+@pytest.fixture
+def failed(home: Path) -> FakeRun:
+    """A release that a gate stopped."""
+    run = FakeRun(home, "legal-cuad-0b12ff34")
+    run.write_manifest("release legal-cuad", "2026-11-20T10:00:00+00:00")
+    run.until("verdict", 2)
+    run.journal.write(
+        "run.failed",
+        error="adapter: recall per label fails for 3 labels",
+        hint="harness show last",
+        exit_code=1,
+    )
+    return run
+
+
+@pytest.fixture
+def died(home: Path) -> FakeRun:
+    """A release whose worker is gone."""
+    return FakeRun(home, "legal-dead-77bb0011").until("eval.batch", 5)

@@ -1,0 +1,88 @@
+"""The terminal as a test sees it: an app of a given size, keys, and the whole screen as text."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from conftest import NOW_S
+from rich.segment import Segment
+from textual.pilot import Pilot
+
+from harness.tui.app import HarnessApp
+from harness.tui.desk import Desk
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+class FakeJobs:
+    """Notes what was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str, bool | None]] = []
+
+    def cancel(self, folder: Path, *, now: bool) -> None:
+        self.asked.append(("cancel", folder.name, now))
+
+    def resume(self, folder: Path) -> None:
+        self.asked.append(("resume", folder.name, None))
+
+    def heard(self) -> str | None:
+        return None
+
+
+class Terminal:
+    """An app under test."""
+
+    def __init__(self, app: HarnessApp, pilot: Pilot[Any]) -> None:
+        self.app = app
+        self.pilot = pilot
+        self.copied: list[str] = []
+        app.copy_to_clipboard = self.copied.append  # type: ignore[method-assign]
+
+    @property
+    def desk(self) -> Desk:
+        return self.app.desk
+
+    async def press(self, *keys: str) -> str:
+        """The screen after the keys."""
+        for key in keys:
+            await self.pilot.press(key)
+        await self.pilot.pause()
+        return self.text
+
+    def segments(self) -> list[list[Segment]]:
+        """What goes to the terminal, line by line."""
+        return [list(strip) for strip in self.app.screen._compositor.render_strips()]
+
+    @property
+    def text(self) -> str:
+        """The whole screen as text."""
+        lines = ["".join(segment.text for segment in line).rstrip() for line in self.segments()]
+        return "\n".join(lines) + "\n"
+
+
+@asynccontextmanager
+async def terminal(
+    home: Path, *, size: tuple[int, int] = (100, 30), ascii: bool = False, run: str | None = None
+) -> AsyncIterator[Terminal]:
+    """The terminal on the home folder, with all there is to read read."""
+    desk = Desk(home, run=run, jobs=FakeJobs(), now=lambda: NOW_S)  # type: ignore[arg-type]
+    desk.catch_up()
+    app = HarnessApp(desk, is_ascii=ascii)
+    async with app.run_test(size=size) as pilot:
+        await pilot.pause()
+        yield Terminal(app, pilot)
+
+
+def check_golden(name: str, text: str) -> None:
+    """The text is what is kept under the name; `HARNESS_GOLDEN=write` keeps this one instead."""
+    path = GOLDEN / f"{name}.txt"
+    if os.environ.get("HARNESS_GOLDEN") == "write":
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    assert path.exists(), f"{path} is not there: run with HARNESS_GOLDEN=write, and read what it wrote"
+    assert text == path.read_text()

@@ -1,0 +1,272 @@
+"""Every action of the table, by its key."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fakes import FakeRun
+from screen import FakeJobs, Terminal, terminal
+
+from harness.tui.app import farewell
+from harness.tui.keys import ACTIONS
+
+
+def asked(screen: Terminal) -> list[tuple[str, str, bool | None]]:
+    jobs = screen.desk._jobs
+    assert isinstance(jobs, FakeJobs)
+    return jobs.asked
+
+
+def cursor_line(text: str, below: str) -> str:
+    """The line with the cursor under a heading."""
+    return next(line for line in text[text.index(below) :].splitlines() if line.startswith("▌"))
+
+
+async def test_digits_open_the_screens(finished: FakeRun, home: Path) -> None:
+    async with terminal(home) as screen:
+        assert "▌2 Live" in await screen.press("2")
+        assert "▌3 Samples" in await screen.press("3")
+        assert "▌1 Board" in await screen.press("1")
+
+
+async def test_enter_goes_from_a_run_to_a_stage_to_its_samples_to_a_text(
+    finished: FakeRun, home: Path
+) -> None:
+    async with terminal(home) as screen:
+        await screen.press("enter")
+        assert screen.desk.cursor.pane == "stages"
+        text = await screen.press("j", "enter")
+        assert "q4_0 × legal-clauses  139 of 640  failures only" in text
+        text = await screen.press("enter")
+        assert " GOLD       Indemnification" in text
+        assert "▌✗" not in text
+
+
+async def test_enter_on_a_running_run_shows_it_live(training: FakeRun, home: Path) -> None:
+    async with terminal(home) as screen:
+        assert "▌2 Live" in await screen.press("enter")
+        assert "▌3 Samples" in await screen.press("enter")
+
+
+async def test_a_failing_slice_is_the_filter_of_its_samples(home: Path, scoring: FakeRun) -> None:
+    async with terminal(home) as screen:
+        await screen.press("tab", "enter")
+        assert "base × legal-clauses  520 of 640  failures only" in screen.text
+
+
+async def test_escape_goes_up_one_at_a_time(finished: FakeRun, home: Path) -> None:
+    async with terminal(home) as screen:
+        await screen.press("3", "f", "enter")
+        assert "▌✗" not in screen.text
+        assert "failures only" in await screen.press("escape")
+        assert "all samples" in await screen.press("escape")
+        assert "▌1 Board" in await screen.press("escape")
+
+
+async def test_moving_through_the_samples(finished: FakeRun, home: Path) -> None:
+    async with terminal(home) as screen:
+        await screen.press("3")
+        assert "clause-0001" in cursor_line(await screen.press("j"), "gold →")
+        assert "clause-0000" in cursor_line(await screen.press("k"), "gold →")
+        assert "clause-0010" in cursor_line(await screen.press("d"), "gold →")
+        assert "clause-0000" in cursor_line(await screen.press("u"), "gold →")
+        assert "clause-0639" in cursor_line(await screen.press("G"), "gold →")
+        assert "clause-0000" in cursor_line(await screen.press("g"), "gold →")
+
+
+async def test_n_finds_the_next_failure_and_says_when_there_is_none(finished: FakeRun, home: Path) -> None:
+    async with terminal(home) as screen:
+        await screen.press("3")
+        assert "✗ clause-0003" in cursor_line(await screen.press("n"), "gold →")
+        assert "✗ clause-0009" in cursor_line(await screen.press("n"), "gold →")
+        assert "✗ clause-0003" in cursor_line(await screen.press("N"), "gold →")
+        assert "no failure before this one" in await screen.press("N")
+
+
+async def test_the_filter_lists_what_holds_all_its_words(finished: FakeRun, home: Path) -> None:
+    async with terminal(home, size=(200, 30)) as screen:
+        await screen.press("3", "slash")
+        await screen.press(*"label=x")
+        assert "label=x" in screen.text
+        text = await screen.press("backspace", *"termination", "enter")
+        assert "  80 of 640" in text
+        await screen.press("slash", *[key for _ in range(20) for key in ("backspace",)], *"contract=supply")
+        text = await screen.press("space", *"audit", "enter")
+        assert "holding “contract=supply audit”" in text
+        rows = [line for line in text.splitlines() if line[1:3] in ("✓ ", "✗ ") and "clause-" in line]
+        assert rows
+        assert all("Audit" in row for row in rows)
+
+
+async def test_escape_leaves_the_prompt_as_it_was(finished: FakeRun, home: Path) -> None:
+    async with terminal(home) as screen:
+        await screen.press("3", "slash", "q", "escape")
+        assert "all samples" in screen.text
+        assert "clause-0001" in cursor_line(await screen.press("j"), "gold →")
+
+
+async def test_stages_of_the_samples_turn(finished: FakeRun, home: Path) -> None:
+    async with terminal(home) as screen:
+        await screen.press("3")
+        assert " base × " in await screen.press("s")
+        assert " q4_0 × " in await screen.press("S")
+        assert " q5_k_m × " in await screen.press("S")
+
+
+async def test_z_gives_the_text_the_whole_screen(finished: FakeRun, home: Path) -> None:
+    async with terminal(home) as screen:
+        assert "▌✓" in await screen.press("3")
+        assert "▌✓" not in await screen.press("z")
+        assert "▌✓" in await screen.press("z")
+
+
+async def test_a_long_text_is_moved(home: Path) -> None:
+    run = FakeRun(home, n=32)
+    run.sample = _long_sample(run)  # type: ignore[method-assign]
+    run.until("eval.batch", 1)
+    async with terminal(home) as screen:
+        first = await screen.press("3", "z")
+        assert "more lines" in first
+        assert "line 0 " in first
+        second = await screen.press(*"JJJ")
+        assert second != first
+        assert await screen.press(*"KKK") == first
+        assert "line 199" in await screen.press("G")
+
+
+def _long_sample(run: FakeRun) -> object:
+    from dataclasses import replace
+
+    made = FakeRun.sample
+    text = "\n".join(f"line {index} of the output" for index in range(200))
+    return lambda index, accuracy: replace(made(run, index, accuracy), output=text)
+
+
+async def test_tab_and_rules_move_on_the_board(finished: FakeRun, home: Path) -> None:
+    async with terminal(home) as screen:
+        assert "bars: accuracy at least 0.8  1/4" in screen.text
+        assert "bars: recall per label at least 0.6  2/4" in await screen.press("l")
+        assert "bars: accuracy at least 0.8  1/4" in await screen.press("h")
+        await screen.press("tab", "g")
+        assert "WHY base fails" in screen.text
+        await screen.press("j")
+        assert "WHY adapter passes" in screen.text
+
+
+async def test_another_run_is_chosen(finished: FakeRun, failed: FakeRun, home: Path) -> None:
+    async with terminal(home) as screen:
+        text = await screen.press("j")
+        assert cursor_line(text, "RUNS").startswith(f"▌✗ {failed.run}")
+        assert "adapter: recall per label fails for 3 labels" in text
+
+
+@pytest.mark.parametrize(("key", "now"), [("x", False), ("X", True)])
+async def test_a_job_is_stopped_only_after_a_yes(key: str, now: bool, training: FakeRun, home: Path) -> None:
+    async with terminal(home) as screen:
+        assert "y yes" in await screen.press(key)
+        assert "nothing was stopped" in await screen.press("n")
+        assert asked(screen) == []
+        await screen.press(key, "y")
+        assert asked(screen) == [("cancel", training.run, now)]
+
+
+async def test_a_dead_run_is_resumed(died: FakeRun, home: Path) -> None:
+    async with terminal(home) as screen:
+        assert "starting a worker" in await screen.press("r")
+        assert asked(screen) == [("resume", died.run, None)]
+
+
+async def test_a_key_that_cannot_be_used_says_why(finished: FakeRun, home: Path) -> None:
+    async with terminal(home) as screen:
+        assert "⊘ stop: it is not running" in await screen.press("x")
+        assert "⊘ resume: it is done" in await screen.press("r")
+        assert asked(screen) == []
+
+
+async def test_nothing_breaks_where_there_is_no_run(home: Path) -> None:
+    async with terminal(home) as screen:
+        for action in ACTIONS:
+            if action.name != "quit":
+                for key in action.keys:
+                    await screen.press(key)
+        assert "No runs yet" in await screen.press("escape", "1")
+
+
+async def test_y_copies_the_command_of_the_screen(finished: FakeRun, home: Path) -> None:
+    async with terminal(home) as screen:
+        await screen.press("y", "2", "y", "3", "y")
+        assert screen.copied == [
+            "harness board --plain",
+            f"harness attach {finished.run}",
+            f"harness show {finished.run} clause-0000",
+        ]
+
+
+async def test_help_lists_every_key_of_the_screen(finished: FakeRun, home: Path) -> None:
+    async with terminal(home, size=(100, 70)) as screen:
+        text = await screen.press("question_mark")
+        assert all(action.does.split(",")[0][:40] in text for action in ACTIONS if "board" in action.screens)
+        assert "▌1 Board" in await screen.press("question_mark")
+
+
+@pytest.mark.parametrize("key", ["q", "ctrl+c"])
+async def test_quitting_says_that_jobs_keep_running(key: str, training: FakeRun, home: Path) -> None:
+    async with terminal(home) as screen:
+        await screen.press(key)
+        assert not screen.app.is_running or screen.app._exit
+        said = farewell(screen.desk)
+    assert "1 job keeps running" in said
+    assert f"harness attach {training.run}" in said
+
+
+async def test_quitting_without_jobs_says_nothing(finished: FakeRun, home: Path) -> None:
+    async with terminal(home) as screen:
+        await screen.press("q")
+        assert farewell(screen.desk) == ""
+
+
+async def test_what_the_journal_gets_is_shown(training: FakeRun, home: Path) -> None:
+    async with terminal(home) as screen:
+        assert "41/60" in await screen.press("2")
+        training.journal.write(
+            "step.progress", step="train", done=42, total=60, unit="steps", rate=1.0, eta_s=18.0
+        )
+        screen.app.look()
+        assert "42/60" in await screen.press()
+
+
+async def test_looking_writes_nothing_into_the_run(training: FakeRun, home: Path) -> None:
+    def stamp() -> dict[str, tuple[int, int]]:
+        return {str(path): (path.stat().st_mtime_ns, path.stat().st_size) for path in sorted(home.rglob("*"))}
+
+    before = stamp()
+    async with terminal(home) as screen:
+        await screen.press("1", "j", "2", "3", "f", "n", "enter", "escape", "s", "question_mark", "q")
+    assert {name: found for name, found in stamp().items() if "lease" not in name} == {
+        name: found for name, found in before.items() if "lease" not in name
+    }
+
+
+@pytest.mark.parametrize("module", ["harness.tui.app", "harness.tui.plain"])
+def test_the_terminal_loads_no_engine(module: str) -> None:
+    heavy = ("torch", "transformers", "sklearn", "scipy", "numpy", "pydantic", "llama_cpp")
+    code = f"import sys, {module}, harness.tui.desk; print([m for m in {heavy} if m in sys.modules])"
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ
+    )
+    assert found.stdout.strip() == "[]"
+
+
+def test_the_view_models_load_no_textual() -> None:
+    code = (
+        "import sys, pkgutil, importlib, harness.tui.views as views\n"
+        "import harness.tui.desk, harness.tui.plain, harness.tui.keys\n"
+        "for one in pkgutil.iter_modules(views.__path__): importlib.import_module(f'harness.tui.views.{one.name}')\n"
+        "print('textual' in sys.modules)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "False"

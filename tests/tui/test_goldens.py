@@ -1,0 +1,140 @@
+"""Whole screens, as text, at three sizes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from fakes import FakeRun
+from screen import check_golden, terminal
+from textual.color import Color
+
+from harness.tui import plain
+
+SIZES = [(80, 24), (100, 30), (160, 45)]
+RECORDED = Path(__file__).parents[1] / "golden" / "runs" / "demo"
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize(
+    ("name", "keys"),
+    [
+        ("board", ()),
+        ("live", ("2",)),
+        ("samples", ("3",)),
+        ("reader", ("3", "f", "enter")),
+        ("help", ("question_mark",)),
+    ],
+)
+async def test_a_finished_release(
+    name: str, keys: tuple[str, ...], size: tuple[int, int], finished: FakeRun, home: Path
+) -> None:
+    async with terminal(home, size=size) as screen:
+        check_golden(f"finished-{name}-{size[0]}x{size[1]}", await screen.press(*keys))
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize(("name", "keys"), [("board", ()), ("live", ("2",))])
+async def test_a_release_that_trains(
+    name: str, keys: tuple[str, ...], size: tuple[int, int], failed: FakeRun, training: FakeRun, home: Path
+) -> None:
+    async with terminal(home, size=size) as screen:
+        check_golden(f"training-{name}-{size[0]}x{size[1]}", await screen.press(*keys))
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize(("name", "keys"), [("board", ()), ("live", ("2",))])
+async def test_a_release_that_is_being_scored(
+    name: str, keys: tuple[str, ...], size: tuple[int, int], scoring: FakeRun, home: Path
+) -> None:
+    async with terminal(home, size=size) as screen:
+        check_golden(f"scoring-{name}-{size[0]}x{size[1]}", await screen.press(*keys))
+
+
+async def test_failed_and_dead_runs_say_what_happened(failed: FakeRun, died: FakeRun, home: Path) -> None:
+    async with terminal(home, run=failed.run) as screen:
+        check_golden("failed-board", screen.text)
+    async with terminal(home, run=died.run) as screen:
+        check_golden("died-board", screen.text)
+
+
+async def test_an_empty_home_says_how_to_begin(
+    home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    async with terminal(Path("home")) as screen:
+        check_golden("empty-board", screen.text)
+
+
+async def test_ascii_draws_no_other_character(training: FakeRun, home: Path) -> None:
+    async with terminal(home, ascii=True) as screen:
+        for key in ("1", "2", "3", "question_mark"):
+            text = await screen.press(key)
+            assert text.isascii(), sorted({char for char in text if not char.isascii()})
+            check_golden(f"ascii-{screen.desk.screen}", text)
+
+
+@pytest.mark.parametrize("name", ["board", "live", "samples"])
+async def test_without_colour_every_cell_can_be_read(
+    name: str, finished: FakeRun, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with terminal(home) as screen:
+        coloured = await screen.press({"board": "1", "live": "2", "samples": "3"}[name])
+    monkeypatch.setenv("NO_COLOR", "1")
+    async with terminal(home) as screen:
+        text = await screen.press({"board": "1", "live": "2", "samples": "3"}[name])
+        check_golden(f"nocolor-{name}", text)
+        assert text == coloured
+        shades = [contrast(segment) for line in screen.segments() for segment in line if segment.text.strip()]
+        verdicts = [
+            contrast(segment)
+            for line in screen.segments()
+            for segment in line
+            if segment.text.strip() in VERDICTS
+        ]
+    assert min(shades) >= 4.5
+    assert not verdicts or min(verdicts) >= 7.0
+    assert name != "board" or len(verdicts) >= 7
+
+
+VERDICTS = {"✓ pass", "✗ FAIL", "? 1,920 more", "✓ right"}
+
+
+def contrast(segment: object) -> float:
+    """The WCAG contrast of a segment's ink on its paper."""
+    style = segment.style  # type: ignore[attr-defined]
+    ink, paper = (Color.from_rich_color(color) for color in (style.color, style.bgcolor))
+    if style.reverse:
+        ink, paper = paper, ink
+    light, dark = sorted((_luminance(ink), _luminance(paper)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def _luminance(color: Color) -> float:
+    parts = [value / 255 for value in (color.r, color.g, color.b)]
+    red, green, blue = (
+        part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def test_plain_text_says_the_same_as_the_screens(finished: FakeRun, home: Path) -> None:
+    board, live, samples = (show(home) for show in (plain.board, plain.live, plain.samples))
+    for text in (board, live, samples):
+        assert "\x1b" not in text
+    assert "✓ pass ships" in board
+    assert "? 1,920 more" in board
+    assert "12 of 12 done" in live
+    assert "clause-0003" in samples
+    assert plain.board(home, ascii=True).isascii()
+
+
+@pytest.mark.skipif(not RECORDED.exists(), reason="no recorded run is kept")
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("key", ["1", "2", "3"])
+async def test_a_recorded_release(key: str, size: tuple[int, int], tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(RECORDED, tmp_path / "runs" / "demo")
+    async with terminal(tmp_path, size=size) as screen:
+        check_golden(f"recorded-{key}-{size[0]}x{size[1]}", await screen.press(key))
