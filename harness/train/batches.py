@@ -27,6 +27,10 @@ class Example:
     id: str
     prompt: Prompt
     answer: str
+    text: str | None = None
+    """The record's own text, without the prompt around it; the preflight compares it with the gate's."""
+    unit: str | None = None
+    """What the record is a part of, such as its document; None when unknown."""
 
 
 class Encoded(NamedTuple):

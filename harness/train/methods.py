@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import DataError, IntegrityError, ModelError
 from harness.files import write_json
 from harness.specs.recipe import Tune
+from harness.train.batches import Encoded, tensors
+from harness.train.packed import can_pack, pack, use_row_attention
 
 if TYPE_CHECKING:
     import torch
@@ -34,12 +36,31 @@ class Adapted:
     device: torch.device
     dtype: torch.dtype
     """Of activations and base weights."""
+    is_packed: bool
+    """Micro-batches are one sequence of rows side by side, instead of padded rows."""
 
-    @property
-    def backbone(self) -> nn.Module:
-        """Everything below the output layer: ids in, hidden states out."""
-        backbone: nn.Module = self.model.get_submodule(str(self.model.base_model_prefix))
-        return backbone
+    def hidden_and_targets(
+        self, rows: Sequence[Encoded], *, pad_id: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The last hidden state before each supervised token, and that token.
+
+        Shapes (supervised, width) and (supervised,).
+        """
+        backbone: Any = self.model.get_submodule(str(self.model.base_model_prefix))
+        if self.is_packed:
+            config: Any = self.model.config
+            groups = config.num_attention_heads // config.num_key_value_heads
+            packed = pack(rows, groups=groups, dtype=self.dtype, pad_id=pad_id)
+            states = backbone(
+                input_ids=packed.input_ids,
+                position_ids=packed.position_ids,
+                layout=packed.layout,
+                use_cache=False,
+            ).last_hidden_state  # (1, tokens, width)
+            return states[0][packed.places], packed.targets
+        ids, places, targets = (tensor.to(self.device) for tensor in tensors(rows, pad_id=pad_id))
+        states = backbone(input_ids=ids, use_cache=False).last_hidden_state  # (batch, time, width)
+        return states.flatten(0, 1)[places], targets
 
 
 def adapt(
@@ -69,7 +90,10 @@ def adapt(
     config = _inject(model, tune)
     parameters = {_peft_name(name): p for name, p in model.named_parameters() if p.requires_grad}
     make_lean(model)
-    return Adapted(model, parameters, config, device, dtype)
+    is_packed = can_pack(model, device)
+    if is_packed:
+        use_row_attention(model)
+    return Adapted(model, parameters, config, device, dtype, is_packed)
 
 
 def compute_dtype(device: torch.device) -> torch.dtype:
@@ -155,9 +179,9 @@ def save_adapter(adapted: Adapted, folder: Path, *, base_identity: str, method: 
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: p.detach().cpu().contiguous() for name, p in adapted.parameters.items()}
+    values = {name: p.detach().cpu().contiguous() for name, p in adapted.parameters.items()}
     about = {"format": "pt", "base_identity": base_identity, "method": method}
-    save_file(tensors, folder / ADAPTER_WEIGHTS, metadata=about)
+    save_file(values, folder / ADAPTER_WEIGHTS, metadata=about)
     config = {key: _plain(value) for key, value in adapted.config.to_dict().items()}
     write_json(folder / ADAPTER_CONFIG, {**config, "base_model_name_or_path": None, "inference_mode": True})
 
@@ -177,15 +201,15 @@ def load_adapter(adapted: Adapted, folder: Path, *, base_identity: str) -> None:
         DataError: its tensors are not those of these adapters.
     """
     check_base(folder, base_identity)
-    tensors = dict(_tensors(folder / ADAPTER_WEIGHTS))
-    if tensors.keys() != adapted.parameters.keys():
-        odd = sorted(tensors.keys() ^ adapted.parameters.keys())
+    stored = dict(_stored(folder / ADAPTER_WEIGHTS))
+    if stored.keys() != adapted.parameters.keys():
+        odd = sorted(stored.keys() ^ adapted.parameters.keys())
         raise DataError(f"{folder}: tensors differ from the recipe's adapters: {len(odd)}, first {odd[0]}")
     for name, parameter in adapted.parameters.items():
-        if tensors[name].shape != parameter.shape:
-            shapes = f"{tuple(tensors[name].shape)}, wanted {tuple(parameter.shape)}"
+        if stored[name].shape != parameter.shape:
+            shapes = f"{tuple(stored[name].shape)}, wanted {tuple(parameter.shape)}"
             raise DataError(f"{folder}: {name} has shape {shapes}")
-        parameter.data.copy_(tensors[name])
+        parameter.data.copy_(stored[name])
 
 
 def check_base(folder: Path, base_identity: str) -> None:
@@ -216,7 +240,7 @@ def adapter_metadata(folder: Path) -> dict[str, str]:
         raise IntegrityError(f"{folder / ADAPTER_WEIGHTS}: is not a safetensors file: {error}") from error
 
 
-def _tensors(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
+def _stored(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:

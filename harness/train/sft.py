@@ -23,7 +23,6 @@ from harness.train.batches import (
     encode_all,
     micro_batches,
     steps_an_epoch,
-    tensors,
 )
 from harness.train.checkpoints import Progress
 
@@ -142,16 +141,13 @@ def summed_loss(adapted: Adapted, rows: Sequence[Encoded], *, pad_id: int) -> to
     from torch.nn.functional import cross_entropy
     from torch.utils.checkpoint import checkpoint
 
-    batch = tensors(rows, pad_id=pad_id)
-    ids, places, targets = (tensor.to(adapted.device) for tensor in batch)
-    hidden = adapted.backbone(input_ids=ids, use_cache=False).last_hidden_state  # (batch, time, width)
-    wanted = hidden.reshape(-1, hidden.shape[-1])[places]  # (supervised, width)
+    hidden, targets = adapted.hidden_and_targets(rows, pad_id=pad_id)
     head = adapted.model.get_output_embeddings()  # type: ignore[operator]
 
     def piece(states: torch.Tensor, gold: torch.Tensor) -> torch.Tensor:
         return cross_entropy(head(states).float(), gold, reduction="sum")
 
-    pieces = list(zip(split(wanted, LOGIT_ROWS), split(targets, LOGIT_ROWS), strict=True))
+    pieces = list(zip(split(hidden, LOGIT_ROWS), split(targets, LOGIT_ROWS), strict=True))
     if len(pieces) == 1:
         return piece(*pieces[0])
     return stack([checkpoint(piece, *both, use_reentrant=False) for both in pieces]).sum()
