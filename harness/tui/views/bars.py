@@ -9,6 +9,8 @@ from typing import NamedTuple
 from harness.tui.views.cells import Line, Span, fit
 
 POINTS_PER_COLUMN = 2
+LABEL_CELLS = 7
+"""What the numbers beside a plot take, with the frame."""
 _DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
 """Bits of a braille cell by row and column."""
 
@@ -37,7 +39,7 @@ def axis_for(values: Iterable[float | None], *, is_difference: bool = False) -> 
 
 
 def _round_up(value: float) -> float:
-    if value <= 0:
+    if value < 1e-9:
         return 1.0
     size = 10.0 ** math.floor(math.log10(value))
     return next(step * size for step in (1, 2, 2.5, 5, 10) if step * size >= value * 0.999999)
@@ -105,7 +107,7 @@ class Series(NamedTuple):
 def plot(series: Sequence[Series], cells: int, rows: int) -> list[Line]:
     """A plot with a labelled frame, `rows` high; empty where there is nothing to draw."""
     points = [point for one in series for point in one.points]
-    label_cells = 6
+    label_cells = LABEL_CELLS
     if not points or rows < 3 or cells < label_cells + 10:
         return []
     x_axis = Axis(min(x for x, _ in points), max(x for x, _ in points))
@@ -131,7 +133,8 @@ def _y_label(axis: Axis, row: int, rows: int) -> str:
     if row not in (0, rows // 2, rows - 1):
         return ""
     value = axis.high - (axis.high - axis.low) * (row + 0.5) / rows
-    return f"{value:.3g}"
+    forms = (f"{value:.3g}", f"{value:.2g}", f"{value:.0e}")
+    return next((form for form in forms if len(form) < LABEL_CELLS), "")
 
 
 def _canvas(series: Sequence[Series], x_axis: Axis, y_axis: Axis, cells: int, rows: int) -> list[Line]:

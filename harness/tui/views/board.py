@@ -80,7 +80,7 @@ def board_body(board: Board, cursor: Cursor, context: Context, cells: int, rows:
     left.append(rule(left_cells))
     room = rows - len(body) - len(left)
     if cells < WIDE:
-        return [*body, *left, *_why_and_next(board, cursor, context, left_cells, room)]
+        return [*body, *left, *_why_and_next(board, cursor, context, left_cells, room)][:rows]
     left += _why_and_next(board, cursor, context, left_cells, min(8, room))
     if board.progress is not None and room > 12:
         left += [rule(left_cells), *event_lines(board.progress, left_cells, room - 9)]
@@ -206,7 +206,7 @@ def _why_and_next(board: Board, cursor: Cursor, context: Context, cells: int, ro
     if board.release and board.run and board.run.state is RunState.DONE:
         why = [*shipped_lines(board.release, board.matrix.picked, room), *why]
     if not next_cells:
-        return why
+        return why[: max(0, rows)]
     pairs = zip(exactly(why, rows), exactly(next_lines(context, next_cells, rows), rows), strict=True)
     return [(*fit_line(one, cells - next_cells), *other) for one, other in pairs]
 

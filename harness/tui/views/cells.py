@@ -172,11 +172,15 @@ def wrap(text: str, cells: int, *, rows: int) -> list[str]:
 
 def _wrap_one(text: str, cells: int) -> list[str]:
     out: list[str] = []
-    while width(text) > cells:
-        head = _crop(text, cells) or text[:1]
+    start, reach = 0, (MAX_MARKS + 1) * cells + 1
+    while True:
+        # What can stand in one line, and a bit: the rest is not measured again for each line.
+        ahead = text[start : start + reach]
+        if start + len(ahead) == len(text) and width(ahead) <= cells:
+            return [*out, ahead]
+        head = _crop(ahead, cells) or ahead[:1]
         space = head.rfind(" ")
         if space > cells // 2:
             head = head[: space + 1]
         out.append(head.rstrip())
-        text = text[len(head) :]
-    return [*out, text]
+        start += len(head)

@@ -17,6 +17,7 @@ CELL = 10
 """Cells of one rule in the matrix."""
 ERRORS_RULE = "errors within the suite's limit"
 
+MAX_NAME_CHARS = 200
 LEGENDS = ("━●━ bounds ┃ gate", "bounds ┃ gate", "bounds")
 READINGS = ("accuracy, 95% interval", "accuracy, 95%", "95%")
 
@@ -230,11 +231,12 @@ def _stage_verdict(row: StageRow, is_running: bool) -> Line:
 
 def is_difference(rule_name: str) -> bool:
     """Whether the rule's score is a difference between two stages."""
-    return bool(re.search(r"\b(no worse|better) than\b", rule_name))
+    return bool(re.search(r"\b(no worse|better) than\b", rule_name[:MAX_NAME_CHARS]))
 
 
 def short_name(rule_name: str) -> str:
     """`accuracy`, `rec/label` or `vs base`: what fits over a column."""
+    rule_name = rule_name[:MAX_NAME_CHARS]
     if found := re.search(r"\b(?:no worse|better) than (\S+)", rule_name):
         return f"vs {found[1]}"
     if found := re.search(r"^(\S+) per (\S+)", rule_name):
