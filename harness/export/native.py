@@ -51,6 +51,11 @@ class Native:
             start_new_session=True,
         )
 
+    @property
+    def pid(self) -> int:
+        """The child's process id."""
+        return self._child.pid
+
     def call(self, op: str, *, on_progress: Callable[[int, int], None] | None = None, **fields: Any) -> Reply:
         """The reply to one request; `on_progress` gets (done, total) while the child works.
 
