@@ -29,13 +29,13 @@ LIBRARIES = (
 )
 
 
-def pick_quant(folder: Path, loaded: Loaded, verdicts: Mapping[str, Verdict | None]) -> Choice:
+def pick_quant(folder: Path, loaded: Loaded, verdicts: Mapping[str, Verdict]) -> Choice:
     """The file that ships, and for each other one the reason why not."""
     candidates = [_candidate(folder, quant, verdict) for quant, verdict in verdicts.items()]
     return pick(candidates, loaded.recipe.device, max_mean_kl=loaded.recipe.export.max_mean_kl)
 
 
-def _candidate(folder: Path, quant: str, verdict: Verdict | None) -> Candidate:
+def _candidate(folder: Path, quant: str, verdict: Verdict) -> Candidate:
     fidelity = folder / "stages" / quant / "fidelity.json"
     found = read_json(fidelity) if fidelity.exists() else {}
     return Candidate(

@@ -21,7 +21,8 @@ class Progress:
         self._names = list(self._steps)
         self._step = ""
         self._began = 0.0
-        self._first_done = 0
+        self._first: tuple[float, int] | None = None
+        """When the step first told how far it was, and how far."""
 
     def should_stop(self) -> bool:
         """Whether somebody asked for an end after this batch."""
@@ -39,10 +40,9 @@ class Progress:
 
     def move(self, done: int, total: int, unit: str, note: str = "") -> None:
         """Tells how far the current step is; the rate counts only what this process did."""
-        elapsed = time.monotonic() - self._began
-        if self._first_done < 0:
-            self._first_done = done
-        fresh = done - self._first_done
+        if self._first is None:
+            self._first = (time.monotonic(), done)
+        elapsed, fresh = time.monotonic() - self._first[0], done - self._first[1]
         rate = fresh / elapsed if fresh > 0 and elapsed > 0 else None
         self._journal.write(
             "step.progress", step=self._step, done=done, total=total, unit=unit, rate=rate,
@@ -52,7 +52,7 @@ class Progress:
     @contextmanager
     def step(self, name: str) -> Iterator[dict[str, bool]]:
         """One step; set `reused` in what it yields when all of it was there already."""
-        self._step, self._began, self._first_done = name, time.monotonic(), -1
+        self._step, self._began, self._first = name, time.monotonic(), None
         index = self._names.index(name) + 1
         self._journal.write(
             "step.start", step=name, title=self._steps[name], index=index, of=len(self._names)

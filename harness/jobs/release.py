@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,9 @@ EXIT_CODES = {
     State.PASS: ExitCode.DONE, State.FAIL: ExitCode.GATE_FAILED, State.INCONCLUSIVE: ExitCode.INCONCLUSIVE,
 }  # fmt: skip
 DEV_ITEMS = 64
-"""Development items that fidelity is measured on."""
+"""Development items that fidelity is measured on, at most."""
+FIDELITY_TOK = 1536
+"""Positions that distributions are compared at: the mean is known to a few per cent, in seconds a file."""
 
 
 def run_release(folder: Path, journal: Journal) -> dict[str, Any]:
@@ -166,7 +168,7 @@ class ReleaseRun:
                 on_event=self.progress.event,
                 should_stop=self.progress.should_stop,
             )
-        write_json(self.folder / "train.json", result.to_json())
+        write_json(self.folder / "train.json", {**asdict(result), "adapter": result.adapter.name})
         return result.adapter
 
     def _gate_adapter(self, adapter: Path) -> Verdict:
@@ -286,7 +288,13 @@ class ReleaseRun:
         if path.exists():
             found = read_json(path)
         else:
-            found = compare(parent_file, target, self._dev_texts()).to_json()
+            found = compare(
+                parent_file,
+                target,
+                self._dev_texts(),
+                threads=self.recipe.device.threads,
+                max_tok=FIDELITY_TOK,
+            ).to_json()
             write_json(path, found)
         self.progress.event(
             "fidelity", stage=stage, parent=parent, mean_kl=found["mean_kl"], top1=found["top1"],
@@ -305,8 +313,10 @@ class ReleaseRun:
     def _pick_and_pack(self) -> tuple[Verdict, str | None, Path | None]:
         from harness.jobs.packing import pack, pick_quant
 
-        verdicts = {stage: found for stage in self._stage_names if (found := self.stages.verdict(stage))}
-        judged = {quant: verdicts[quant] for quant in self.recipe.export.quants}
+        verdicts: dict[str, Verdict] = {
+            stage: found for stage in self._stage_names if (found := self.stages.verdict(stage))
+        }
+        judged: dict[str, Verdict] = {quant: verdicts[quant] for quant in self.recipe.export.quants}
         choice = pick_quant(self.folder, self.loaded, judged)
         write_json(self.folder / "pick.json", choice.to_json())
         if choice.picked is None:

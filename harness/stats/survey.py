@@ -40,7 +40,7 @@ def effective_sample(scores: Sequence[float], units: Sequence[str], alpha: float
         return Effective(sum(scores), float(n), clusters, 1.0)
     mixed = min(sum(hits < size for hits, size in totals), sum(hits > 0.0 for hits, _ in totals))
     effect = _design_effect(rate, rate * (1.0 - rate), totals, mixed)
-    worth = _worth(n, clusters, effect, alpha)
+    worth = _worth(totals, effect, alpha)
     return Effective(rate * worth, worth, clusters, effect)
 
 
@@ -60,7 +60,7 @@ def paired_worth(differences: Sequence[float], units: Sequence[str], alpha: floa
     variance = sum(difference**2 for difference in differences) / n - mean**2
     moved = {unit for difference, unit in zip(differences, units, strict=True) if difference != 0.0}
     effect = _design_effect(mean, variance, totals, min(len(moved), len(totals)))
-    return _worth(n, len(totals), effect, alpha)
+    return _worth(totals, effect, alpha)
 
 
 def effective_lower(sample: Effective, alpha: float) -> float:
@@ -104,11 +104,18 @@ def _totals(scores: Sequence[float], units: Sequence[str]) -> list[tuple[float, 
     return [(total, size) for total, size in totals.values()]
 
 
-def _worth(n: int, clusters: int, effect: float, alpha: float) -> float:
+def _worth(totals: Sequence[tuple[float, float]], effect: float, alpha: float) -> float:
+    """Effective items, and never fewer than where each cluster counts as one: no clustering is worse than that."""
+    clusters, n = len(totals), sum(size for _, size in totals)
     if clusters < 2:
         return 1.0
-    shrink = (student_quantile(1.0 - alpha, n - 1) / student_quantile(1.0 - alpha, clusters - 1)) ** 2
-    return max(1.0, n / effect * shrink)
+    shrink = (student_quantile(1.0 - alpha, int(n) - 1) / student_quantile(1.0 - alpha, clusters - 1)) ** 2
+    return max(n / effect * shrink, n / _worst_effect(totals))
+
+
+def _worst_effect(totals: Sequence[tuple[float, float]]) -> float:
+    """The design effect where all items of a cluster are alike: their mean size, weighted by size (Kish)."""
+    return sum(size * size for _, size in totals) / sum(size for _, size in totals)
 
 
 def _design_effect(
@@ -121,7 +128,7 @@ def _design_effect(
     36 % of the time at 5 % nominal with 20 clusters and a rate of .95. A run without a single miss is all worst case.
     """
     clusters, n = len(totals), sum(size for _, size in totals)
-    worst = sum(size * size for _, size in totals) / n
+    worst = _worst_effect(totals)
     if clusters < 2 or variance <= 0.0:
         return worst
     spread = sum((total - mean * size) ** 2 for total, size in totals)
