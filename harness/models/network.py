@@ -123,7 +123,7 @@ def _with_adapter(network: Any, adapter: Path) -> Any:
     from safetensors import SafetensorError
 
     try:
-        adapted = PeftModel.from_pretrained(network, str(adapter), autocast_adapter_dtype=False)
+        adapted: Any = PeftModel.from_pretrained(network, str(adapter), autocast_adapter_dtype=False)
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError) as error:
         raise ModelError(f"{adapter}: the adapter can't be applied: {error}") from error
     found = [value for name, value in adapted.named_parameters() if "lora_" in name]
@@ -131,4 +131,4 @@ def _with_adapter(network: Any, adapter: Path) -> Any:
         raise ModelError(f"{adapter}: no LoRA weights in it")
     if not all(bool(torch.isfinite(value).all()) for value in found):
         raise ModelError(f"{adapter}: some of its weights are not finite")
-    return adapted
+    return adapted.get_base_model()  # the network itself, its linear layers now with adapters

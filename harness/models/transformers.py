@@ -53,13 +53,14 @@ class TransformersModel(AnsweringModel):
             folder, adapter=adapter, nf4=nf4, dtype=self.dtype, device=self.device
         )
         self.context_tok = _context_tok(self._network.config)
+        self._readout = Readout(self._network, self.device)
         self._exact = exact
         self._prefix: list[int] = []
         self._prefix_cache: list[tuple[Any, Any]] = []
 
     def close(self) -> None:
         """Gives the memory back."""
-        self._network = None
+        self._network = self._readout = None  # type: ignore[assignment]
         self._prefix, self._prefix_cache = [], []
         self._fitted.cache_clear()
 
@@ -68,70 +69,76 @@ class TransformersModel(AnsweringModel):
             return
         self._prefix, self._prefix_cache = ids, []
         if ids:
-            batch = Batch(self._network, self.device, [], [])
+            batch = Batch(self._readout, self.device, [], [])
             batch.feed([list(ids)], keep=1)
             self._prefix_cache = batch.layers()
 
     def _start(self, rows: Sequence[Sequence[int]]) -> tuple[Batch, Any]:
-        """The prompts, fed: and the logits after each, shape (rows, vocab)."""
+        """The prompts, fed, and the states after each, shape (rows, 1, state)."""
         shared = len(self._prefix)
         is_shared = shared and all(len(ids) > shared and list(ids[:shared]) == self._prefix for ids in rows)
         prefix = self._prefix if is_shared else []
-        batch = Batch(self._network, self.device, prefix, self._prefix_cache if is_shared else [])
-        logits = batch.feed([list(ids[len(prefix) :]) for ids in rows], keep=1)
-        return batch, logits[:, -1]
+        batch = Batch(self._readout, self.device, prefix, self._prefix_cache if is_shared else [])
+        return batch, batch.feed([list(ids[len(prefix) :]) for ids in rows], keep=1)
 
     def _score_rows(self, rows: Sequence[ChoiceRow]) -> list[Search]:
         import torch
 
         searches = [Search(row.trie, exact=self._exact) for row in rows]
         with torch.inference_mode():
-            batch, logits = self._start([row.ids for row in rows])
-            self._record(searches, [(row, 0, ROOT) for row in range(len(rows))], logits[:, None])
+            batch, states = self._start([row.ids for row in rows])
+            self._record(searches, [(row, 0, ROOT) for row in range(len(rows))], states)
             while any(nodes := [search.take() for search in searches]):
-                logits = batch.feed_nodes([row.trie for row in rows], nodes)
+                states = batch.feed_nodes([row.trie for row in rows], nodes)
                 places = [(row, at, node) for row, ones in enumerate(nodes) for at, node in enumerate(ones)]
-                self._record(searches, places, logits)
+                self._record(searches, places, states)
         return searches
 
-    def _record(self, searches: list[Search], places: list[tuple[int, int, int]], logits: Any) -> None:
-        """Tells each search the log-probabilities after its nodes; logits (rows, nodes, vocab)."""
+    def _record(self, searches: list[Search], places: list[tuple[int, int, int]], states: Any) -> None:
+        """Tells each search the log-probabilities after its nodes; states (rows, nodes, state)."""
         import torch
 
         for start in range(0, len(places), HEAD_ROWS):
             part = places[start : start + HEAD_ROWS]
             rows = torch.tensor([row for row, _, _ in part])
             ats = torch.tensor([at for _, at, _ in part])
-            here = logits[rows, ats].float()  # (part, vocab)
-            totals = here.logsumexp(-1, keepdim=True)
+            logits = self._readout.logits(states[rows, ats])  # (part, vocab)
             wanted = [searches[row].trie.wanted[node] for row, _, node in part]
-            width = max(map(len, wanted))
-            ids = torch.tensor([[*ids, *([0] * (width - len(ids)))] for ids in wanted], device=here.device)
-            found = (here.gather(1, ids) - totals).tolist()
-            for (row, _, node), ids_here, values in zip(part, wanted, found, strict=True):
+            for (row, _, node), values in zip(part, _logprobs(logits, wanted), strict=True):
                 if not searches[row].is_broken:
-                    searches[row].record(node, values[: len(ids_here)])
+                    searches[row].record(node, values)
 
     def _generate_rows(self, rows: Sequence[GenerateRow]) -> list[Generated]:
         import torch
 
         answers = [Continuation(row.request, self.chat) for row in rows]
         with torch.inference_mode():
-            batch, logits = self._start([row.ids for row in rows])
+            batch, states = self._start([row.ids for row in rows])
             active = list(range(len(rows)))
             while True:
-                tokens = [answers[row].extend(line) for row, line in zip(active, _lines(logits), strict=True)]
+                lines = self._readout.logits(states[:, -1]).cpu().numpy()  # (rows, vocab)
+                tokens = [answers[row].extend(line) for row, line in zip(active, lines, strict=True)]
                 going = [at for at, row in enumerate(active) if not answers[row].is_done]
                 if not going:
                     return [answer.result() for answer in answers]
                 if len(going) < len(active):
                     batch.keep(going)
                     active = [active[at] for at in going]
-                logits = batch.feed([[tokens[at]] for at in going], keep=1)[:, -1]
+                states = batch.feed([[tokens[at]] for at in going], keep=1)
 
 
-def _lines(logits: Any) -> Any:
-    return logits.float().cpu().numpy()
+def _logprobs(logits: Any, wanted: Sequence[Sequence[int]]) -> list[list[float]]:
+    """log P of each row's ids; logits (rows, vocab) in float32."""
+    import torch
+
+    if (
+        logits.device.type == "cpu"
+    ):  # row by row: a table of all log-probabilities is fresh pages, five times slower
+        return [row.log_softmax(-1)[list(ids)].tolist() for row, ids in zip(logits, wanted, strict=True)]
+    width = max(map(len, wanted))
+    table = torch.tensor([[*ids, *([0] * (width - len(ids)))] for ids in wanted])
+    found = logits.log_softmax(-1).gather(1, table.to(logits.device)).tolist()
+    return [values[: len(ids)] for values, ids in zip(found, wanted, strict=True)]
 
 
 def _context_tok(config: Any) -> int:
@@ -142,13 +149,48 @@ def _context_tok(config: Any) -> int:
     return min(limit, int(window)) if slides and window else limit
 
 
+class Readout:
+    """The network in two steps, so that logits are computed only where they are needed.
+
+    A state is the last hidden state where the logits are just the output head's product with it. Where
+    the architecture does more, such as capping them, which a first small pass shows, a state is the row
+    of logits itself.
+    """
+
+    def __init__(self, network: Any, device: str) -> None:
+        import torch
+
+        self._network = network
+        self._decoder = network.get_decoder()
+        self._head = network.get_output_embeddings()
+        ids = torch.arange(8, device=device)[None]
+        with torch.inference_mode():
+            logits = network(input_ids=ids, use_cache=False).logits.float()
+            self._is_plain = self._head is not None
+            if self._is_plain:
+                states = self._decoder(input_ids=ids, use_cache=False).last_hidden_state
+                self._is_plain = torch.allclose(self._head(states).float(), logits, atol=1e-3, rtol=1e-3)
+
+    def states(self, keep: int, **inputs: Any) -> Any:
+        """The states of the last `keep` positions, (rows, keep, state)."""
+        if self._is_plain:
+            return self._decoder(**inputs).last_hidden_state[:, -keep:]
+        return self._network(**inputs, logits_to_keep=keep).logits
+
+    def logits(self, states: Any) -> Any:
+        """The logits in float32, (…, vocab)."""
+        return (self._head(states) if self._is_plain else states).float()
+
+
 class Batch:
     """Rows that are fed together: the key-value cache, and who may see what."""
 
-    def __init__(self, network: Any, device: str, prefix: list[int], layers: list[tuple[Any, Any]]) -> None:
+    def __init__(
+        self, readout: Readout, device: str, prefix: list[int], layers: list[tuple[Any, Any]]
+    ) -> None:
         from transformers import DynamicCache
 
-        self._network = network
+        self._readout = readout
         self._device = device
         self._prefix_tok = len(prefix)
         self._prefix_layers = layers
@@ -174,7 +216,7 @@ class Batch:
         self._lengths = [self._lengths[row] for row in rows]
 
     def feed(self, rows: list[list[int]], *, keep: int) -> Any:
-        """Appends ids to each row, padded on the left; the last `keep` logits, (rows, keep, vocab)."""
+        """Appends ids to each row, padded on the left; the last `keep` states, (rows, keep, state)."""
         import torch
 
         if self._seen is None:
@@ -188,13 +230,13 @@ class Batch:
         positions = (starts[:, None] + steps[None]).clamp(min=0)
         within = own[:, None, :] & (steps[None, :] <= steps[:, None]) | torch.eye(width, dtype=torch.bool)
         before = self._seen[:, None, :].expand(-1, width, -1)
-        logits = self._forward(ids, positions, torch.cat([before, within], dim=-1), keep)
+        states = self._forward(ids, positions, torch.cat([before, within], dim=-1), keep)
         self._seen = torch.cat([self._seen, own], dim=-1)
         self._lengths = [length + len(row) for length, row in zip(self._lengths, rows, strict=True)]
-        return logits
+        return states
 
     def feed_nodes(self, tries: list[Trie], nodes: list[list[int]]) -> Any:
-        """Appends branches to each row: every node sees the prompt and its own path; (rows, nodes, vocab)."""
+        """Appends branches to each row: every node sees the prompt and its own path; (rows, nodes, state)."""
         import torch
 
         width = max(map(len, nodes))
@@ -211,9 +253,9 @@ class Batch:
                 ids[row, at] = trie.tokens[node]
                 positions[row, at] = self._lengths[row] + trie.depths[node] - 1
                 mask[row, at, [slots[above] for above in trie.path(node)]] = True
-        logits = self._forward(ids, positions, mask, width)
+        states = self._forward(ids, positions, mask, width)
         self._seen = torch.cat([self._seen, torch.zeros(len(nodes), width, dtype=torch.bool)], dim=-1)
-        return logits
+        return states
 
     def _begin(self, rows: int) -> None:
         import torch
@@ -225,11 +267,11 @@ class Batch:
         self._slots = [{} for _ in range(rows)]
 
     def _forward(self, ids: Any, positions: Any, mask: Any, keep: int) -> Any:
-        return self._network(
+        return self._readout.states(
+            keep,
             input_ids=ids.to(self._device),
             position_ids=positions.to(self._device),
             attention_mask=mask[:, None].to(self._device),
             past_key_values=self._cache,
             use_cache=True,
-            logits_to_keep=keep,
-        ).logits
+        )
