@@ -43,7 +43,9 @@ def test_a_converted_checkpoint_keeps_ids_and_distributions(llama: Path, llama_g
     assert document["n_tok"] == found.divergence.n_tok > 60
 
 
-def test_a_wrong_permutation_is_caught(llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_permutation_is_caught(
+    llama: Path, llama_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(architectures, "permute_rows", lambda weight, heads: weight)
     wrong = convert(llama, tmp_path / "wrong.gguf", metadata={}).path
 
