@@ -156,6 +156,50 @@ def test_identical_answers_pass_a_margin_once_there_are_enough_items() -> None:
     assert many.high > 0.0
 
 
+@given(pairs, st.sampled_from([0.01, 0.05, 0.2]))
+def test_at_both_ends_of_the_discordance_the_exact_binomial_bound_is_kept(
+    table: tuple[int, int, int], alpha: float
+) -> None:
+    b, _c, n = table
+    fewest, most = paired_bounds(b, 0, n, alpha), paired_bounds(b, n - b, n, alpha)
+    assert fewest is not None
+    assert most is not None
+
+    assert fewest.low <= -stats.beta.isf(alpha, b + 1, n - b) + 1e-9 if b < n else fewest.low == -1.0
+    assert most.low <= 2 * (stats.beta.ppf(alpha, n - b, b + 1) if b < n else 0.0) - 1 + 1e-9
+
+
+@pytest.mark.parametrize(
+    ("b", "c", "n", "margin", "expected"),
+    [
+        (9, 11, 20, 0.1, stats.binom.sf(10, 20, 0.45)),  # all discordant
+        (0, 0, 40, 0.05, 0.95**40),  # none discordant
+        (0, 6, 100, 0.0, 0.5**6),  # superiority
+        (0, 6, 100, 0.005, 0.5**6),  # a margin of half an item is still superiority
+    ],
+)
+def test_the_exact_tail_that_decides(b: int, c: int, n: int, margin: float, expected: float) -> None:
+    p = noninferiority_p(b, c, n, margin)
+    assert p is not None
+
+    assert p >= expected - 1e-12
+    assert p == pytest.approx(expected, rel=0.5)
+
+
+def test_a_gain_of_a_size_is_bounded_by_the_binomial() -> None:
+    bounds, p = paired_bounds(0, 12, 40), noninferiority_p(0, 12, 40, -0.1)
+    assert bounds is not None
+    assert p is not None
+
+    assert p >= stats.binom.sf(11, 40, 0.1)
+    assert 0.1 < bounds.low <= stats.beta.ppf(0.05, 12, 29) + 1e-9
+
+
+def test_no_loss_is_greater_than_all_items() -> None:
+    assert noninferiority_p(3, 2, 10, 1.0) == 0.0
+    assert noninferiority_p(10, 0, 10, 1.0) == 1.0
+
+
 def _worst_false_pass(n: int, margin: float, alpha: float) -> float:
     """Largest probability of rejecting a true null at the margin, over all discordances; exact."""
     region = [
