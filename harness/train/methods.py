@@ -176,14 +176,25 @@ def _peft_name(name: str) -> str:
 
 def save_adapter(adapted: Adapted, folder: Path, *, base_identity: str, method: str) -> None:
     """Writes a PEFT adapter whose safetensors header names the base that it belongs to."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     folder.mkdir(parents=True, exist_ok=True)
     values = {name: p.detach().cpu().contiguous() for name, p in adapted.parameters.items()}
     about = {"format": "pt", "base_identity": base_identity, "method": method}
-    save_file(values, folder / ADAPTER_WEIGHTS, metadata=about)
+    (folder / ADAPTER_WEIGHTS).write_bytes(_in_fixed_order(save(values, metadata=about)))
     config = {key: _plain(value) for key, value in adapted.config.to_dict().items()}
     write_json(folder / ADAPTER_CONFIG, {**config, "base_model_name_or_path": None, "inference_mode": True})
+
+
+def _in_fixed_order(file: bytes) -> bytes:
+    """The safetensors file with its metadata sorted: the library writes them in another order each time,
+    and an adapter's identity is the digest of its bytes."""
+    length = int.from_bytes(file[:8], "little")
+    header = json.loads(file[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # the format aligns the data after it
+    return len(text).to_bytes(8, "little") + text + file[8 + length :]
 
 
 def _plain(value: Any) -> Any:

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.specs.recipe import Tune
+from harness.train.batches import Encoded
+from harness.train.lean import make_lean
+from harness.train.methods import Adapted, adapt
+from harness.train.packed import shared_prefix
+from harness.train.sft import accumulate, summed_loss
+
+
+def row(at: int, ids: Sequence[int], supervised: int) -> Encoded:
+    return Encoded(f"r{at}", tuple(ids), len(ids) - supervised, False, False, True, supervised)
+
+
+def ready(base: Path, **tune: Any) -> Adapted:
+    """Adapters that are no longer zero, over a float32 base."""
+    adapted = adapt(base, Tune(rank=4, **tune), device=torch.device("cpu"), dtype=torch.float32)
+    torch.manual_seed(5)
+    for parameter in adapted.parameters.values():
+        parameter.data = torch.randn_like(parameter) * 0.1
+    return adapted
+
+
+def padded(adapted: Adapted) -> Adapted:
+    adapted.model.config._attn_implementation = "sdpa"  # type: ignore[union-attr]
+    return replace(adapted, is_packed=False)
+
+
+def packed(adapted: Adapted) -> Adapted:
+    adapted.model.config._attn_implementation = "harness_rows"  # type: ignore[union-attr]
+    return replace(adapted, is_packed=True)
+
+
+def gradients(adapted: Adapted, rows: Sequence[Encoded]) -> tuple[float, dict[str, torch.Tensor]]:
+    for parameter in adapted.parameters.values():
+        parameter.grad = None
+    loss = summed_loss(adapted, rows, pad_id=2)
+    loss.backward()
+    return float(loss.detach()), {name: p.grad.clone() for name, p in adapted.parameters.items()}  # type: ignore[union-attr]
+
+
+def assert_same(
+    one: tuple[float, dict[str, torch.Tensor]], other: tuple[float, dict[str, torch.Tensor]]
+) -> None:
+    assert other[0] == pytest.approx(one[0], rel=1e-5)
+    for name, grad in one[1].items():
+        torch.testing.assert_close(
+            other[1][name], grad, rtol=1e-3, atol=2e-5 * float(grad.abs().max() + 1e-3)
+        )
+
+
+@pytest.fixture(scope="module")
+def adapted(base: Path) -> Adapted:
+    return ready(base)
+
+
+token_rows = st.integers(0, 9).flatmap(
+    lambda prefix: st.lists(
+        st.tuples(st.lists(st.integers(3, 200), min_size=2, max_size=40), st.integers(1, 4)),
+        min_size=1,
+        max_size=5,
+    ).map(
+        lambda own: [
+            row(at, [*range(10, 10 + prefix), *ids], min(supervised, len(ids) - 1))
+            for at, (ids, supervised) in enumerate(own)
+        ]
+    )
+)
+
+
+@given(token_rows)
+@settings(max_examples=25, deadline=None)
+def test_rows_side_by_side_have_the_loss_and_gradients_of_padded_rows(
+    adapted: Adapted, rows: list[Encoded]
+) -> None:
+    side_by_side = gradients(packed(adapted), rows)
+
+    assert_same(gradients(padded(adapted), rows), side_by_side)
+
+
+def test_no_row_sees_another(adapted: Adapted) -> None:
+    first, second, other = (row(at, [1, 5, 6, *([at + 7] * 20)], 3) for at in range(3))
+    states = packed(adapted)
+
+    def of_first(rows: list[Encoded]) -> torch.Tensor:
+        return states.hidden_and_targets(rows, pad_id=2)[0][:3].detach()
+
+    torch.testing.assert_close(of_first([first, second]), of_first([first, other]), rtol=0, atol=1e-6)
+
+
+def test_the_common_beginning_stops_before_the_place_that_predicts_the_answer() -> None:
+    same = [row(at, [1, 2, 3, 4, 5, 6], 2) for at in range(2)]
+
+    assert shared_prefix(same) == 3
+    assert shared_prefix(same[:1]) == 0
+    assert shared_prefix([row(0, [1, 2, 9, 4], 1), row(1, [1, 2, 8, 4], 1)]) == 2
+
+
+def test_the_lean_layers_compute_what_peft_computes(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [row(at, [at + 3, *range(20, 40 + at)], 4) for at in range(3)]
+    lean = gradients(packed(ready(base)), rows)
+    monkeypatch.setattr("harness.train.lean.make_lean", lambda model: 0)
+
+    assert_same(gradients(padded(ready(base)), rows), lean)
+
+
+def test_layers_with_dropout_keep_pefts_forward(base: Path) -> None:
+    assert make_lean(ready(base, dropout=0.1).model) == 0
+    assert make_lean(ready(base).model) == 2 * 7
+
+
+@pytest.mark.parametrize("micro", [1, 2, 3, 5])
+def test_the_gradient_does_not_depend_on_how_the_batch_is_cut(adapted: Adapted, micro: int) -> None:
+    rows = [row(at, [at + 3, *range(20, 30 + 7 * at)], 1 + at) for at in range(8)]
+
+    def all_at_once(size: int) -> tuple[float, dict[str, torch.Tensor]]:
+        for parameter in adapted.parameters.values():
+            parameter.grad = None
+        loss = accumulate(packed(adapted), rows, micro=size, pad_id=2)
+        return loss, {name: p.grad.clone() for name, p in adapted.parameters.items()}  # type: ignore[union-attr]
+
+    whole, cut = all_at_once(8), all_at_once(micro)
+
+    assert cut[0] == pytest.approx(whole[0], abs=1e-6)
+    for name, grad in whole[1].items():
+        torch.testing.assert_close(cut[1][name], grad, rtol=1e-4, atol=1e-6)
+
+
+def test_logits_in_chunks_give_the_same_loss(adapted: Adapted, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [row(at, [at + 3, *range(20, 50)], 9) for at in range(3)]
+    whole = gradients(packed(adapted), rows)
+    monkeypatch.setattr("harness.train.sft.LOGIT_ROWS", 5)
+
+    assert_same(whole, gradients(packed(adapted), rows))
