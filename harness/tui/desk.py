@@ -6,11 +6,12 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from harness.evals.results import State
+from harness.evals.results import Scorecard, State
 from harness.jobs.store import RunInfo, RunState
 from harness.tui import keys
+from harness.tui.inputs import Inputs
 from harness.tui.jobs import Jobs
 from harness.tui.keys import BOARD, HELP, LIVE, SAMPLES, Context
 from harness.tui.views import verdicts
@@ -20,8 +21,8 @@ from harness.tui.views.folders import LINES_A_LOOK, Home, RunFolder
 from harness.tui.views.frame import CHROME_ROWS, frame
 from harness.tui.views.help import help_body
 from harness.tui.views.live import live_body
-from harness.tui.views.matrix import Cursor, Matrix, matrix_of
-from harness.tui.views.reader import SampleScreen, max_scroll, samples_body
+from harness.tui.views.matrix import Cursor, Matrix, deciding_rule, matrix_of
+from harness.tui.views.reader import SampleScreen, boxes, max_scroll, samples_body
 from harness.tui.views.samples import Filter, SampleIndex, SampleList, text_of
 
 RUNS_S = 1.0
@@ -55,6 +56,7 @@ class Desk:
         self.samples = SampleScreen()
         self._run = run
         self._jobs = jobs or Jobs()
+        self._inputs = Inputs()
         self._now = now
         self._listed_s = float("-inf")
         self._matrix = Matrix((), ())
@@ -64,6 +66,7 @@ class Desk:
         self._message: Line = ()
         self._message_s = 0.0
         self._is_stage_chosen = False
+        self._is_rule_chosen = False
         self._before_help = BOARD
         self._scroll_help = 0
         self._size = (100, 30)
@@ -111,13 +114,14 @@ class Desk:
 
     def _follow_trouble(self, folder: RunFolder) -> None:
         """Keeps the cursor on what matters until the person moves it."""
-        matrix = self._matrix = matrix_of(folder, is_running=folder.folder.name in self.running())
+        self._matrix = matrix_of(folder, is_running=folder.folder.name in self.running())
+        self._keep_cursor(self._matrix)
+
+    def _keep_cursor(self, matrix: Matrix) -> None:
         stage = self.cursor.stage if self._is_stage_chosen else matrix.to_look_at
-        self.cursor = replace(
-            self.cursor,
-            stage=max(0, min(stage, len(matrix.stages) - 1)),
-            rule=max(0, min(self.cursor.rule, len(matrix.rules) - 1)),
-        )
+        stage = max(0, min(stage, len(matrix.stages) - 1))
+        rule = self.cursor.rule if self._is_rule_chosen else deciding_rule(matrix, stage)
+        self.cursor = replace(self.cursor, stage=stage, rule=max(0, min(rule, len(matrix.rules) - 1)))
 
     @property
     def info(self) -> RunInfo | None:
@@ -161,9 +165,21 @@ class Desk:
         )
 
     def _sample_name(self) -> str | None:
+        sample = self._listed_sample()
+        return None if sample is None else text_of(sample.get("id"))
+
+    def _listed_sample(self) -> dict[str, Any] | None:
         if self._list is None or not len(self._list):
             return None
-        return text_of(self._list.index.data(self._list[self.samples.position]).get("id"))
+        return self._list.index.data(self._list[self.samples.position])
+
+    def _sample(self) -> dict[str, Any] | None:
+        """The sample under the cursor, with its input where that is known."""
+        sample, folder, source = self._listed_sample(), self.folder, self.samples.source
+        if sample is None or folder is None or source is None or "input" in sample:
+            return sample
+        text = self._inputs.find(folder, source[1], text_of(sample.get("id")))
+        return sample if text is None else {"input": text, **sample}
 
     # What is drawn
 
@@ -191,9 +207,12 @@ class Desk:
         if self.screen == LIVE and info and folder:
             return live_body(info, folder, cells, rows, now_s=self._now())
         if self.screen == SAMPLES:
-            card = folder.scorecards.get(self.samples.source) if folder and self.samples.source else None
-            return samples_body(self._list, self.samples, card, cells, rows)
+            return samples_body(self._list, self.samples, self._card(), self._sample(), cells, rows)
         return board_body(self.board(), self.cursor, self.context(), cells, rows)
+
+    def _card(self) -> Scorecard | None:
+        folder = self.folder
+        return folder.scorecards.get(self.samples.source) if folder and self.samples.source else None
 
     def board(self) -> Board:
         """The board's view model."""
@@ -321,6 +340,7 @@ class Desk:
             stages = len(self._matrix.stages)
             self._is_stage_chosen = True
             self.cursor = replace(self.cursor, stage=max(0, min(self.cursor.stage + by, stages - 1)))
+            self._keep_cursor(self._matrix)
         elif self.screen == BOARD and self.home.runs:
             self._choose_run(max(0, min(self.cursor.run + by, len(self.home.runs) - 1)))
 
@@ -328,7 +348,7 @@ class Desk:
         if self.home.runs[index].run != self._run:
             self._matrix = Matrix((), ())
             self._run = self.home.runs[index].run
-            self._is_stage_chosen = False
+            self._is_stage_chosen = self._is_rule_chosen = False
             self._list, self.samples = None, SampleScreen()
         self.cursor = replace(self.cursor, run=index)
         self.look()
@@ -343,6 +363,7 @@ class Desk:
         self._turn_rule(-1)
 
     def _turn_rule(self, by: int) -> None:
+        self._is_rule_chosen = True
         count = self.context().n_rules
         self.cursor = replace(self.cursor, rule=(self.cursor.rule + by) % max(1, count))
 
@@ -354,8 +375,9 @@ class Desk:
         if folder is None or not sources:
             self._list = None
             return
-        chosen = source or self.samples.source or sources[-1]
-        chosen = chosen if chosen in sources else sources[-1]
+        chosen = source or self.samples.source
+        if chosen not in sources:
+            chosen = folder.newest_source or sources[-1]
         if chosen == self.samples.source and wanted is None and self._list is not None:
             return
         path = folder.samples_path(chosen)
@@ -437,8 +459,8 @@ class Desk:
         self._scroll(-1)
 
     def _scroll(self, by: int) -> None:
-        cells, rows = self._size
-        room = max_scroll(self._list, self.samples, cells, rows - CHROME_ROWS - 4) if self._list else 0
+        box = boxes(self.samples, self._card(), self._size[0], self._size[1] - CHROME_ROWS)
+        room = max_scroll(self._sample(), self.samples, box)
         self.samples = replace(self.samples, scroll=max(0, min(self.samples.scroll + by, room)))
 
     def do_zoom(self) -> None:

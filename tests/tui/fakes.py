@@ -166,6 +166,7 @@ class FakeRun:
         folder = self.folder / "stages" / stage / SUITE
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "samples.jsonl").open("a") as file:
+            file.write(json.dumps({"header": {"identity": "c" * 64, "requests": "d" * 64}}) + "\n")
             for number in range(math.ceil(self.n / BATCH)):
                 batch = [
                     self.sample(i, accuracy) for i in range(number * BATCH, min(self.n, (number + 1) * BATCH))

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from harness.evals.results import RuleVerdict, State
 from harness.jobs.journal import Event, read_events
 from harness.tui.desk import Desk
+from harness.tui.inputs import Inputs, read_inputs
 from harness.tui.keys import Context
 from harness.tui.views import numbers, verdicts
 from harness.tui.views.bars import Axis, Series, axis_for, axis_title, interval_bar, plot, progress_bar
@@ -185,6 +186,8 @@ def test_a_verdict_is_a_sign_and_a_word() -> None:
         ("accuracy no worse than base by 0", "vs base"),
         ("accuracy per contract better than f16 by 0.01", "vs f16"),
         ("errors within the suite's limit", "errors"),
+        ("mean KL from f16 at most 0.5", "mean KL"),
+        ("token ids equal those of f16", "token ids"),
     ],
 )
 def test_short_names_of_rules(rule: str, shown: str) -> None:
@@ -382,6 +385,51 @@ def test_the_cursor_rests_on_what_ships_or_on_what_fails(
     assert stopped.stages[stopped.to_look_at].stage == "base"
 
 
+def test_the_bars_show_the_rule_that_decides(finished: FakeRun, home: Path) -> None:
+    desk = Desk(home)
+    desk.catch_up()
+    desk.press("tab")
+    path = finished.folder / "stages" / "q4_0" / "verdict.json"
+    verdict = json.loads(path.read_text())
+    verdict["rules"].append({**verdict["rules"][0], "rule": "mean KL from f16 at most 0.5", "metric": "mean_kl",
+                             "score": 0.7, "low": None, "high": None, "threshold": 0.5, "verdict": "FAIL"})  # fmt: skip
+    path.write_text(json.dumps(verdict))
+    desk.look()
+    desk.press("j")
+
+    shown = "\n".join(map(plain, desk.lines(100, 30)))
+    assert "bars: mean KL from f16 at most 0.5" in shown
+    assert "›mean KL" in shown
+
+
+# Inputs
+
+
+SUITE_FILE = """
+suite: tiny
+domain: legal
+task: classify
+records: {eval: eval.jsonl}
+labels: [A, B]
+prompt: {user: "{{ input }}"}
+"""
+
+
+def test_the_input_of_a_sample_is_read_from_the_suites_data(tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(SUITE_FILE)
+    records = [{"id": f"r{i}", "input": f"clause {i}", "target": "A"} for i in range(3)]
+    (tmp_path / "eval.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    manifest = {"options": {"suite": str(tmp_path / "tiny.yaml"), "data_root": None}}
+
+    assert read_inputs(manifest)["tiny", "r1"] == "clause 1"
+
+
+def test_a_sample_whose_data_are_gone_is_shown_without_its_input(finished: FakeRun, home: Path) -> None:
+    inputs = Inputs()
+    inputs.read_now(RunFolder(finished.folder))
+    assert inputs.find(RunFolder(finished.folder), SUITE, "clause-0000") is None
+
+
 # Live numbers
 
 
@@ -488,6 +536,34 @@ def test_filters(words: str, found: list[str], tmp_path: Path) -> None:
     listed.look()
     assert [index.data(listed[i])["id"] for i in range(len(listed))] == found
     assert listed.n_failures == sum(name in ("a1", "a3") for name in found)
+
+
+def test_the_samples_that_an_evaluation_writes_are_the_ones_listed(tmp_path: Path, scoring: FakeRun) -> None:
+    from harness.evals.samples import Header, SampleLog
+
+    samples = [scoring.sample(i, 0.5) for i in range(7)]
+    log = SampleLog(tmp_path / "samples.jsonl", Header("identity", "requests"))
+    log.commit(0, samples[:4])
+    index = SampleIndex(tmp_path / "samples.jsonl")
+    index.look()
+    assert len(index) == 4
+    log.commit(1, samples[4:])
+    index.look()
+
+    assert [index.data(i)["id"] for i in range(len(index))] == [sample.id for sample in samples]
+    assert [index.is_failure(i) for i in range(7)] == [sample.score < 1 for sample in samples]
+
+
+def test_another_models_samples_in_the_same_file_replace_the_earlier_ones(tmp_path: Path) -> None:
+    path = tmp_path / "s.jsonl"
+    path.write_text('{"header": {"identity": "a"}}\n{"id": "x", "score": 1.0}\n{"batch": 0, "n": 1}\n')
+    index = SampleIndex(path)
+    index.look()
+    path.write_text(
+        '{"header": {"identity": "b"}}\n' + '{"id": "y", "score": 0.0}\n' * 3 + '{"batch": 0, "n": 3}\n'
+    )
+    index.look()
+    assert [index.data(i)["id"] for i in range(len(index))] == ["y", "y", "y"]
 
 
 def test_failures_only_and_the_next_failure(tmp_path: Path) -> None:

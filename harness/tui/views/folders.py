@@ -120,6 +120,13 @@ class RunFolder:
         sources = [(path.parent.parent.name, path.parent.name) for path in stages.glob("*/*/samples.jsonl")]
         self.sources = sorted(sources, key=lambda source: (stage_order(source[0]), source[1]))
 
+    @property
+    def newest_source(self) -> tuple[str, str] | None:
+        """The samples of the last stage of the chain that has any."""
+        chained = [source for source in self.sources if source[0] in CHAIN]
+        found = chained or self.sources
+        return found[-1] if found else None
+
     def samples_path(self, source: tuple[str, str]) -> Path:
         return self.folder / "stages" / source[0] / source[1] / "samples.jsonl"
 

@@ -68,7 +68,8 @@ class Matrix:
 def matrix_of(folder: RunFolder, *, is_running: bool = False) -> Matrix:
     """The verdicts of the run, and the stages that are still to come."""
     judged, progress = folder.verdicts, folder.progress
-    seen = {stage for stage, _ in progress.evaluations}
+    # Stages within a stage, such as the choice between two merges, are steps on the way and not judged.
+    seen = {stage for stage, _ in progress.evaluations if "/" not in stage}
     stages = sorted({*judged, *seen, *planned_stages(folder.manifest)}, key=stage_order)
     active = progress.evaluation
     rows = []
@@ -118,6 +119,15 @@ def _rule_keys(found: Any) -> tuple[RuleKey, ...]:
     """All rules in the order in which they are written; the error limit, which every suite has, last."""
     keys = dict.fromkeys((item.suite, item.rule) for verdict in found for item in verdict.rules)
     return tuple(sorted(keys, key=lambda key: key[1] == ERRORS_RULE))
+
+
+def deciding_rule(matrix: Matrix, stage: int) -> int:
+    """The rule that decides a stage which does not pass; the first one where it passes or was not judged."""
+    verdict = matrix.stages[stage].verdict if stage < len(matrix.stages) else None
+    if verdict is None or verdict.verdict is State.PASS:
+        return 0
+    worst = verdicts.worst(verdict.rules)
+    return matrix.rules.index((worst.suite, worst.rule)) if worst else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +251,7 @@ def short_name(rule_name: str) -> str:
         return f"vs {found[1]}"
     if found := re.search(r"^(\S+) per (\S+)", rule_name):
         return f"{found[1][:3]}/{found[2]}"
-    return "errors" if rule_name == ERRORS_RULE else rule_name.split(" ")[0]
+    return re.split(r" (?:at least|at most|equal|from|within) ", rule_name)[0]
 
 
 def window(cursor: int, length: int, rows: int) -> int:

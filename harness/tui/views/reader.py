@@ -9,12 +9,26 @@ from typing import Any, NamedTuple
 from harness.evals.results import Scorecard
 from harness.tui.views import numbers
 from harness.tui.views.bars import progress_bar
-from harness.tui.views.cells import Line, Span, beside, between, exactly, fit, fit_line, line, rule, wrap
+from harness.tui.views.cells import (
+    Line,
+    Span,
+    beside,
+    between,
+    exactly,
+    fit,
+    fit_line,
+    line,
+    rule,
+    safe,
+    width,
+    wrap,
+)
 from harness.tui.views.matrix import window
 from harness.tui.views.numbers import number
 from harness.tui.views.samples import SampleList, text_of
 
 TWO_COLUMNS = 90
+MIN_ROWS_WITH_FOOT = 18
 WRAPPED_ROWS = 400
 """Lines of one text that are kept for scrolling."""
 
@@ -31,35 +45,64 @@ class SampleScreen:
     is_reading: bool = False
 
 
+class Boxes(NamedTuple):
+    """Where the list and the sample's text are."""
+
+    list_cells: int
+    list_rows: int
+    text_cells: int
+    text_rows: int
+    is_beside: bool
+
+    @classmethod
+    def of(cls, cells: int, rows: int, *, is_reading: bool, has_foot: bool) -> Boxes:
+        """In `rows` of a whole body; nothing takes no rows."""
+        room = max(1, rows - 2 - (2 if has_foot else 0))
+        if is_reading:
+            return cls(0, 0, cells, room, False)
+        if cells >= TWO_COLUMNS:
+            list_cells = min(64, cells * 2 // 5)
+            return cls(list_cells, room, cells - list_cells - 1, room, True)
+        if rows < 24:
+            return cls(cells, room, cells, 0, False)
+        list_rows = room * 2 // 5
+        return cls(cells, list_rows, cells, room - list_rows - 1, False)
+
+
+def boxes(here: SampleScreen, card: Scorecard | None, cells: int, rows: int) -> Boxes:
+    """Where the list and the text are on the sample screen."""
+    return Boxes.of(cells, rows, is_reading=here.is_reading, has_foot=_has_foot(card, rows))
+
+
+def _has_foot(card: Scorecard | None, rows: int) -> bool:
+    return rows >= MIN_ROWS_WITH_FOOT and card is not None and bool(card.confusions)
+
+
 def samples_body(
-    found: SampleList | None, here: SampleScreen, card: Scorecard | None, cells: int, rows: int
+    found: SampleList | None,
+    here: SampleScreen,
+    card: Scorecard | None,
+    sample: Mapping[str, Any] | None,
+    cells: int,
+    rows: int,
 ) -> list[Line]:
-    """The sample screen between its frame's lines."""
+    """The sample screen between its frame's lines; `sample` is the one under the cursor, all that is known of it."""
     if found is None:
         words = " No samples yet: they appear when the first batch of an evaluation is finished."
         return [(), line(Span(words, "dim"))]
+    box = boxes(here, card, cells, rows)
+    listed = (
+        exactly(list_lines(found, here, box.list_cells, box.list_rows), box.list_rows)
+        if box.list_rows
+        else []
+    )
+    text = exactly(_scrolled(sample, here, box), box.text_rows)
+    foot = confusion_lines(card, cells) if _has_foot(card, rows) else []
     head = [_title(found, here, cells), rule(cells)]
-    foot = confusion_lines(card, cells) if rows >= 18 else []
-    room = rows - len(head) - len(foot)
-    if cells < TWO_COLUMNS and rows < 24 and not here.is_reading:
-        return [*head, *exactly(list_lines(found, here, cells, room), room), *foot]
-    if here.is_reading:
-        return [*head, *exactly(_scrolled(found, here, cells, room), room), *foot]
-    list_rows = max(4, room * 2 // 5) if cells < TWO_COLUMNS else room
-    if cells < TWO_COLUMNS:
-        text_rows = room - list_rows - 1
-        text = exactly(_scrolled(found, here, cells, text_rows), text_rows)
-        return [
-            *head,
-            *exactly(list_lines(found, here, cells, list_rows), list_rows),
-            rule(cells),
-            *text,
-            *foot,
-        ]
-    list_cells = min(64, cells * 2 // 5)
-    left = exactly(list_lines(found, here, list_cells, room), room)
-    right = exactly(_scrolled(found, here, cells - list_cells - 1, room), room)
-    return [*head, *beside(left, right, list_cells, cells), *foot]
+    if box.is_beside:
+        return [*head, *beside(listed, text, box.list_cells, cells), *foot]
+    parting = [rule(cells)] if listed and text else []
+    return [*head, *listed, *parting, *text, *foot]
 
 
 def _title(found: SampleList, here: SampleScreen, cells: int) -> Line:
@@ -81,12 +124,14 @@ def list_lines(found: SampleList, here: SampleScreen, cells: int, rows: int) -> 
     """The list around the cursor."""
     if not len(found):
         return [line(Span(" nothing is in this list: f or / change the filter", "dim"))]
-    columns = _Columns.of(cells)
     shown = rows - 2
     first = max(0, window(here.position, len(found), shown))
+    positions = range(first, min(len(found), first + shown))
+    samples = [found.index.data(found[position]) for position in positions]
+    columns = _Columns.of(cells, max(width(safe(text_of(data.get("id"))[:64])) for data in samples))
     lines = [columns.header()]
-    for position in range(first, min(len(found), first + shown)):
-        data, is_failure = found.index.data(found[position]), found.index.is_failure(found[position])
+    for position, data in zip(positions, samples, strict=True):
+        is_failure = found.index.is_failure(found[position])
         lines.append(columns.row(data, is_failure, position == here.position))
     below = len(found) - first - shown
     more = f"  ▼ {below:,} more" if below > 0 else ""
@@ -102,9 +147,10 @@ class _Columns(NamedTuple):
     confidence: int
 
     @classmethod
-    def of(cls, cells: int) -> _Columns:
-        wide = max(10, min(24, cells // 3))
-        return cls(wide, cells - wide - 8, 5)
+    def of(cls, cells: int, id_cells: int) -> _Columns:
+        confidence = 5 if cells >= 48 else 0
+        wide = max(6, min(id_cells + 1, cells // 2))
+        return cls(wide, cells - wide - confidence - 3, confidence)
 
     def header(self) -> Line:
         words = (
@@ -136,38 +182,36 @@ def _answer_words(data: Mapping[str, Any], is_failure: bool) -> str:
     return f"{gold} → {'no answer' if answer is None else text_of(answer)}"
 
 
-def _scrolled(found: SampleList, here: SampleScreen, cells: int, rows: int) -> list[Line]:
-    if not len(found):
+def _scrolled(sample: Mapping[str, Any] | None, here: SampleScreen, box: Boxes) -> list[Line]:
+    if sample is None or not box.text_rows:
         return []
-    index = found[here.position]
-    text = sample_lines(
-        found.index.data(index), found.index.is_failure(index), cells, is_whole=here.is_reading
-    )
-    first = min(here.scroll, max(0, len(text) - rows))
-    shown = text[first : first + rows]
-    if first + rows < len(text):
-        shown[-1] = line(Span(f" ▼ {len(text) - first - rows + 1} more lines: J, K", "dim"))
+    text = sample_lines(sample, box.text_cells, is_whole=here.is_reading)
+    first = min(here.scroll, max(0, len(text) - box.text_rows))
+    shown = text[first : first + box.text_rows]
+    if first + box.text_rows < len(text):
+        shown[-1] = line(Span(f" ▼ {len(text) - first - box.text_rows + 1} more lines: J, K", "dim"))
     return shown
 
 
-def max_scroll(found: SampleList, here: SampleScreen, cells: int, rows: int) -> int:
+def max_scroll(sample: Mapping[str, Any] | None, here: SampleScreen, box: Boxes) -> int:
     """How far the sample's text can be moved."""
-    if not len(found):
+    if sample is None:
         return 0
-    index = found[here.position]
-    return max(0, len(sample_lines(found.index.data(index), False, cells, is_whole=here.is_reading)) - rows)
+    return max(0, len(sample_lines(sample, box.text_cells, is_whole=here.is_reading)) - box.text_rows)
 
 
-def sample_lines(data: Mapping[str, Any], is_failure: bool, cells: int, *, is_whole: bool) -> list[Line]:
+def sample_lines(data: Mapping[str, Any], cells: int, *, is_whole: bool) -> list[Line]:
     """All that is known of a sample."""
     rows = WRAPPED_ROWS if is_whole else 12
     score = number(data.get("score"))
-    mark = Span(" ✗ FAIL ", "fail") if is_failure else Span("✓ right", "pass")
+    is_right = score is not None and score >= 1.0
+    mark = Span("✓ right", "pass") if is_right else Span(" ✗ FAIL ", "fail")
     lines: list[Line] = [
         between(line(" ", Span(fit(text_of(data.get("id")), cells // 2).rstrip(), "strong")),
                 line(mark, Span(f"  score {numbers.score(score)} ", "dim")), cells),
     ]  # fmt: skip
     lines += _field("error", data.get("error"), cells, rows, "fail-text")
+    lines += _field("input", text_of(data.get("input")), cells, rows if is_whole else 6)
     lines += _field("gold", text_of(data.get("gold")), cells, rows, "strong")
     answer = data.get("answer")
     lines += _field(
@@ -176,8 +220,6 @@ def sample_lines(data: Mapping[str, Any], is_failure: bool, cells: int, *, is_wh
     lines += _confidence(data, cells)
     if data.get("output") not in (None, data.get("answer")):
         lines += _field("output", text_of(data.get("output")), cells, rows)
-    if data.get("input") is not None:
-        lines += _field("input", text_of(data.get("input")), cells, rows)
     lines += _slices(data, cells)
     return lines + _provenance(data, cells)
 

@@ -7,6 +7,7 @@ import os
 import re
 from array import array
 from collections import OrderedDict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,6 +21,7 @@ MAX_LINE_BYTES = 64 * 2**20
 MAX_BATCH = 50_000
 """A file that closes no batch for so long was not written by a run."""
 _SCORE = re.compile(rb'"score": ?(-?[0-9.]+(?:[eE][-+]?[0-9]+)?)[,}\s]')
+_HEADER = b'{"header"'
 _BATCH = re.compile(rb'^\{"batch": ?\d+')
 
 
@@ -37,7 +39,7 @@ class SampleIndex:
         self._starts = array("q")
         self._failed = bytearray()
         self._end = 0
-        self._inode = 0
+        self._first_line = b""
         self._pages: OrderedDict[int, dict[str, Any]] = OrderedDict()
 
     def __len__(self) -> int:
@@ -61,10 +63,10 @@ class SampleIndex:
             return False
 
     def _read(self, file: BinaryIO, limit: int) -> bool:
-        stat = os.fstat(file.fileno())
-        if stat.st_size < self._end or (self._inode and stat.st_ino != self._inode):
+        first_line = file.readline(MAX_LINE_BYTES)
+        if os.fstat(file.fileno()).st_size < self._end or first_line != self._first_line:
             self._clear()
-        self._inode = stat.st_ino
+        self._first_line = first_line
         file.seek(self._end)
         starts: list[int] = []
         failed, at = bytearray(), self._end
@@ -76,7 +78,7 @@ class SampleIndex:
                 if len(starts) >= limit:
                     return True
                 starts, failed, limit = [], bytearray(), limit - len(starts)
-            else:
+            elif not line.startswith(_HEADER):
                 starts.append(at)
                 failed.append(_is_failure(line))
                 if len(starts) > MAX_BATCH:
@@ -104,14 +106,12 @@ class SampleIndex:
         self._pages.move_to_end(index)
         return self._pages[index]
 
-    def lines(self, first: int, last: int) -> list[bytes]:
-        """The lines of the samples from `first` up to `last`."""
-        out = []
+    def lines(self, indices: Sequence[int]) -> Iterator[tuple[int, bytes]]:
+        """The samples' lines, in the order of the file."""
         with self.path.open("rb") as file:
-            for index in range(first, last):
+            for index in indices:
                 file.seek(self._starts[index])
-                out.append(file.readline(MAX_LINE_BYTES))
-        return out
+                yield index, file.readline(MAX_LINE_BYTES)
 
 
 def parse(line: bytes) -> dict[str, Any]:
@@ -154,13 +154,17 @@ class Filter:
         """Whether the sample holds every term."""
         terms = self.terms
         folded = line.lower()
-        if any(
-            term.isascii() and "=" not in term and term.isalnum() and term.encode() not in folded
-            for term in terms
-        ):
+        # What is not in the bytes of the line is not in its values: most lines need not be parsed.
+        if any(part.encode() not in folded for term in terms if (part := _plain_part(term))):
             return False
         data = parse(line)
         return all(_holds(data, term) for term in terms)
+
+
+def _plain_part(term: str) -> str:
+    """What of the term stands in a line of JSON as it is written here; empty where that is not sure."""
+    part = term.rpartition("=")[2]
+    return part if part.isascii() and part.isalnum() else ""
 
 
 def _holds(data: dict[str, Any], term: str) -> bool:
@@ -232,7 +236,7 @@ class SampleList:
     def _holding(self, indices: list[int]) -> list[int]:
         if not self.wanted.terms:
             return indices
-        return [index for index in indices if self.wanted.accepts(self.index.raw(index))]
+        return [index for index, line in self.index.lines(indices) if self.wanted.accepts(line)]
 
     def failure_from(self, position: int, step: int) -> int | None:
         """The position of the next failure in this direction, or None."""

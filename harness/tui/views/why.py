@@ -55,7 +55,9 @@ def tally(verdict: Verdict) -> str:
 def rule_line(item: RuleVerdict, cells: int) -> Line:
     """One rule of one slice with its score, its bounds and its gate."""
     score = numbers.signed if is_difference(item.rule) else numbers.score
-    bounds = f"{score(item.score)} [{score(item.low)}, {score(item.high)}] "
+    bounds = f"{score(item.score)} "
+    if item.low is not None or item.high is not None:
+        bounds += f"[{score(item.low)}, {score(item.high)}] "
     needed = f"gate {item.threshold:g} " if item.threshold is not None else ""
     right = line(Span(bounds), Span(fit(needed, 10), "dim"))
     mark = Span(f" {verdicts.glyph(item.verdict)} ", f"{verdicts.style(item.verdict)}-text")
