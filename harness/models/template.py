@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 MAX_TEXT_CHARS = 4 * 2**20
 MAX_LOOP_STEPS = 100_000
+MAX_NUMBER_BITS = 4096
 PINNED_DATE = datetime(2024, 7, 26, tzinfo=UTC)
 """What `strftime_now` says. A prompt that changes at midnight could be neither resumed nor compared;
 the date is the one that Llama 3's template takes when it has no clock."""
@@ -44,7 +45,7 @@ def render(
         return _joined(pieces)
     except (jinja2.TemplateError, ModelError) as error:
         raise ModelError(f"the chat template refuses this conversation: {error}") from error
-    except (TypeError, ValueError, KeyError, AttributeError, OverflowError, RecursionError) as error:
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
         raise ModelError(f"the chat template fails: {type(error).__name__}: {error}") from error
 
 
@@ -121,7 +122,8 @@ def _is_too_large(operator: str, left: Any, right: Any) -> bool:
     if operator == "%":
         return isinstance(left, str)
     if operator == "**":
-        return isinstance(right, int) and abs(right) > 64
+        is_whole = isinstance(left, int) and isinstance(right, int)
+        return is_whole and left.bit_length() * abs(right) > MAX_NUMBER_BITS
     size = [len(value) for value in (left, right) if isinstance(value, str | bytes | list | tuple)]
     times = [value for value in (left, right) if isinstance(value, int)]
     return bool(size and times) and size[0] * times[0] > MAX_TEXT_CHARS // 4
