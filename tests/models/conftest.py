@@ -21,10 +21,12 @@ def write_tiny_checkpoint(folder: Path, *, seed: int = 0, vocab_spread: float = 
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE(vocab={c: i + 3 for i, c in enumerate(alphabet)}, merges=[]))
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    words = [*special, *alphabet, "th", "Ġth"]
+    merges = [("t", "h"), ("Ġ", "th")]
+    tokenizer = Tokenizer(models.BPE(vocab={word: i for i, word in enumerate(words)}, merges=merges))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     tokenizer.add_special_tokens([AddedToken(text, special=True) for text in special])
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token=special[1], eos_token=special[2], pad_token=special[2]

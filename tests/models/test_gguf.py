@@ -64,7 +64,9 @@ def test_choices_score_as_in_the_checkpoint_token_by_token(
         assert (answer.error, answer.id) == (None, request.id)
         assert model.token_ids(request.prompt) == ids
         for choice, found in zip(choices, answer.choice_logprobs or (), strict=True):
-            assert found == pytest.approx(naive(ids, tiny_model.chat.answer_ids(choice)), abs=0.05)
+            answer_ids = tiny_model.chat.answer_ids(choice)
+            slack = 0.02 * len(answer_ids)  # its matrices and its cache are in 16 bits
+            assert found == pytest.approx(naive(ids, answer_ids), abs=slack)
 
 
 def test_more_branches_than_llama_has_sequences_are_followed_in_turns(model: GgufModel, naive: Any) -> None:
@@ -97,6 +99,26 @@ def test_batches_of_a_plan_score_as_one_request_at_a_time(model: GgufModel) -> N
     for i, request in enumerate(requests):
         (alone,) = model.score_choices([request])
         assert found[i].choice_logprobs == pytest.approx(alone.choice_logprobs, abs=0.02)
+
+
+def test_a_resumed_run_scores_the_remaining_batches_bit_by_bit_alike(tiny_gguf: Path) -> None:
+    requests = [ChoiceRequest(str(i), ask("clause " * i), ("yes", "no", "not sure")) for i in range(20)]
+
+    def run(skip: int) -> list[Any]:
+        opened = GgufModel(tiny_gguf, threads=1)
+        batches = opened.plan(requests)[skip:]
+        found = [
+            answer.choice_logprobs
+            for batch in batches
+            for answer in opened.score_choices([requests[i] for i in batch])
+        ]
+        opened.close()
+        return found
+
+    whole, resumed = run(0), run(2)
+
+    assert resumed
+    assert whole[-len(resumed) :] == resumed
 
 
 def test_parallel_text_is_the_text_of_the_checkpoint(model: GgufModel, tiny_model: Any) -> None:
@@ -160,7 +182,7 @@ def test_a_torn_file_is_refused(tiny_gguf: Path, tmp_path: Path, keep: int) -> N
     torn = tmp_path / "torn.gguf"
     torn.write_bytes(tiny_gguf.read_bytes()[:keep])
 
-    with pytest.raises(ModelError, match="torn.gguf"):
+    with pytest.raises(ModelError, match=r"torn\.gguf"):
         GgufModel(torn, threads=1)
 
 
