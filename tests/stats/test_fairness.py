@@ -140,8 +140,8 @@ def test_the_p_value_of_a_gap_agrees_with_newcombes_bound(
 
 def test_the_gate_is_wrong_no_more_often_than_it_says() -> None:
     rng = np.random.default_rng(63)
-    at_cap = zip(rng.binomial(300, 0.85, 3000).tolist(), rng.binomial(300, 0.75, 3000).tolist(), strict=True)
-    alike = rng.binomial(300, 0.8, size=(3000, 4)).tolist()
+    at_cap = zip(rng.binomial(300, 0.85, 1500).tolist(), rng.binomial(300, 0.75, 1500).tolist(), strict=True)
+    alike = rng.binomial(300, 0.8, size=(1500, 4)).tolist()
 
     false_pass = np.mean(
         [gap_gate({"a": Count(a, 300), "b": Count(b, 300)}, 0.1).decision == "PASS" for a, b in at_cap]
@@ -153,8 +153,8 @@ def test_the_gate_is_wrong_no_more_often_than_it_says() -> None:
         ]
     )
 
-    assert false_pass <= 0.05 + 0.012
-    assert false_fail <= 0.05 + 0.012
+    assert false_pass <= 0.05 + 0.017
+    assert false_fail <= 0.05 + 0.017
 
 
 def test_rows_that_do_not_fit_are_refused() -> None:
