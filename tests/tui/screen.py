@@ -10,6 +10,7 @@ from typing import Any
 
 from conftest import NOW_S
 from rich.segment import Segment
+from textual import events
 from textual.pilot import Pilot
 
 from harness.tui.app import HarnessApp
@@ -48,11 +49,21 @@ class Terminal:
         return self.app.desk
 
     async def press(self, *keys: str) -> str:
-        """The screen after the keys."""
+        """The screen after the keys.
+
+        Not with `pilot.press`: that waits until the processor is idle, which on a busy machine takes seconds.
+        """
         for key in keys:
-            await self.pilot.press(key)
-        await self.pilot.pause()
+            character = " " if key == "space" else key if len(key) == 1 else None
+            self.app.post_message(events.Key(key, character))
+            await self.settle()
+        await self.settle()
         return self.text
+
+    async def settle(self) -> None:
+        """Returns when every widget has done all that was asked of it, and what followed from that."""
+        for _ in range(3):
+            await self.pilot._wait_for_screen()
 
     def segments(self) -> list[list[Segment]]:
         """What goes to the terminal, line by line."""
@@ -74,8 +85,10 @@ async def terminal(
     desk.catch_up()
     app = HarnessApp(desk, is_ascii=ascii)
     async with app.run_test(size=size) as pilot:
-        await pilot.pause()
-        yield Terminal(app, pilot)
+        shown = Terminal(app, pilot)
+        while "harness" not in shown.text:
+            await shown.settle()
+        yield shown
 
 
 def check_golden(name: str, text: str) -> None:

@@ -36,9 +36,10 @@ HOSTILE = {
 class HostileRun(FakeRun):
     """A run in which every text is hostile."""
 
-    def __init__(self, home: Path, text: str) -> None:
-        self.text = text
-        super().__init__(home, "hostile-00000000", n=16, train_steps=5)
+    def __init__(self, home: Path, whole: str) -> None:
+        self.whole = whole
+        self.text = whole[:20_000]
+        super().__init__(home, "hostile-00000000", n=6, train_steps=5)
 
     def write_manifest(self, title: str = "", created: str = "2026-11-22T09:00:00+00:00") -> None:
         super().write_manifest(self.text.encode("utf-8", "replace").decode(), created)
@@ -48,14 +49,14 @@ class HostileRun(FakeRun):
         text = self.text[:5000]
         probs = {text: 0.4, "other": 0.3}
         return replace(
-            made, id=f"{index}{text}", gold=(text,), answer=text, output=f"out {self.text}",
-            error=text if index % 7 == 3 else None, unit=text, label_probs=probs, prompt_digest=text,
+            made, id=f"{index}{text}", gold=(text,), answer=text, output=f"out {self.whole}",
+            error=text if index == 3 else None, unit=text, label_probs=probs, prompt_digest=text,
             slices={text: text, "contract": [text]},
         )  # fmt: skip
 
     def finish(self) -> HostileRun:
         """Leaves hostile events, scorecards and verdicts."""
-        samples = [self.sample(index, 0.5) for index in range(16)]
+        samples = [self.sample(index, 0.5) for index in range(6)]
         for stage in (
             "base",
             self.text[:40].replace("/", "_").replace("\x00", "_").encode("ascii", "ignore").decode(),
@@ -63,7 +64,7 @@ class HostileRun(FakeRun):
             folder = self.folder / "stages" / (stage.strip() or "x") / SUITE
             folder.mkdir(parents=True, exist_ok=True)
             lines = [json.dumps(sample.to_json()) for sample in samples]
-            (folder / "samples.jsonl").write_text("\n".join([*lines, '{"batch": 0, "n": 16}']) + "\n")
+            (folder / "samples.jsonl").write_text("\n".join([*lines, '{"batch": 0, "n": 6}']) + "\n")
             write_json(folder / "scorecard.json", _shown(self._card(stage)))
             write_json(folder.parent / "verdict.json", _shown(self._verdict(stage)))
         text = self.text
@@ -77,7 +78,7 @@ class HostileRun(FakeRun):
         write("verdict", stage=text, verdict=text, worst={"rule": text, "slice": text}, path=text)
         write("fidelity", stage=text, parent=text, mean_kl=text, top1=text, token_parity=text)
         write("artifact", name=text, path=text, bytes=text, digest=text)
-        write("note", level=text, text=text)
+        write("note", level=text, text=self.whole)
         write(text, anything=text)
         write("run.failed", error=text, hint=text, exit_code=1)
         return self
