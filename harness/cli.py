@@ -61,7 +61,9 @@ def home(
 def demo(
     json_out: Json = False, detach: Detach = False, fresh: Fresh = False, out: Out = Path("releases")
 ) -> None:
-    """From data to a gated GGUF in minutes: base fails, adapter passes, quants, release.
+    """From data to a gated GGUF in minutes.
+
+    Base fails, adapter passes, the same items judge every quant, the smallest that passes is released.
 
     Example: harness demo
     """
@@ -85,9 +87,9 @@ def release(
     recipe: RecipeFile, data: Data = None, json_out: Json = False, detach: Detach = False, fresh: Fresh = False,
     out: Out = Path("releases"),
 ) -> None:  # fmt: skip
-    """The whole path of a recipe: baseline, training, export, gates at every stage, release folder.
+    """From a recipe to a release folder, gated at every stage.
 
-    The same command resumes what was interrupted. Example: harness release recipes/legal-cuad.yaml --data ../data
+    Baseline, training, merge, 16-bit GGUF, quants. The same command resumes what was interrupted. Example: harness release recipes/legal-cuad.yaml --data ../data
     """
     _release(recipe, data, "release", out, json_out=json_out, detach=detach, fresh=fresh)
 
@@ -100,7 +102,9 @@ def train(
     detach: Detach = False,
     fresh: Fresh = False,
 ) -> None:
-    """The path of a recipe up to the gate on the trained adapter; `export` and `release` go on from there.
+    """The same path up to the gate on the trained adapter.
+
+    `export` and `release` go on from there.
 
     Example: harness train recipes/demo.yaml
     """
@@ -115,7 +119,7 @@ def export(
     detach: Detach = False,
     fresh: Fresh = False,
 ) -> None:
-    """The path of a recipe up to the gated quants, without a release folder.
+    """The same path up to the gated quants.
 
     Example: harness export recipes/demo.yaml
     """
@@ -129,7 +133,7 @@ def evaluate(
     split: Annotated[str, typer.Option(help="train, dev, calibration or eval.")] = "eval",
     data: Data = None, json_out: Json = False, detach: Detach = False, fresh: Fresh = False,
 ) -> None:  # fmt: skip
-    """Scores one model on one suite, without a gate.
+    """Scores one model on one suite.
 
     Example: harness eval suites/legal/clauses.yaml --model embedded:smollm2-135m
     """
@@ -150,7 +154,9 @@ def check(
     documents: Annotated[list[Path], typer.Argument(help="Recipes and suites.", show_default=False)],
     data: Data = None, json_out: Json = False,
 ) -> None:  # fmt: skip
-    """All problems of recipes and suites at once, with file and line; loads no model.
+    """Finds all problems of recipes and suites at once.
+
+    With file and line; loads no model.
 
     Example: harness check recipes/*.yaml
     """
@@ -174,7 +180,7 @@ def gate(
     ] = None,
     json_out: Json = False,
 ) -> None:
-    """What the rules say of a run's stage; the exit code is the verdict.
+    """What the rules say; the exit code is the verdict.
 
     Example: harness gate last --stage q4_k_m
     """
@@ -205,7 +211,9 @@ def verify(
     folder: Annotated[Path, typer.Argument(help="A release folder.", show_default=False)],
     json_out: Json = False,
 ) -> None:
-    """Checks a release folder: every byte, and that the verdict is PASS for exactly these bytes.
+    """Checks every byte and claim of a release folder.
+
+    That the verdict is PASS for exactly these bytes, among others.
 
     Example: harness verify releases/demo-1a2b3c4d
     """
@@ -225,7 +233,10 @@ def verify(
 
 @app.command()
 def runs(json_out: Json = False) -> None:
-    """All runs, newest first. Example: harness runs"""
+    """All runs, newest first.
+
+    Example: harness runs
+    """
     from harness.jobs.store import home_folder, list_runs
 
     found = list_runs(home_folder())
@@ -246,7 +257,7 @@ def show(
     ] = None,
     json_out: Json = False,
 ) -> None:
-    """What a run has found so far, or one sample's answers at every stage.
+    """What a run, or one sample at each stage, shows.
 
     Example: harness show last legal-clause-0007
     """
@@ -277,7 +288,10 @@ def show(
 
 @app.command()
 def attach(run: RunName = "last", json_out: Json = False) -> None:
-    """Shows a run that works in the background, until it ends. Example: harness attach last"""
+    """Watches a run that works in the background.
+
+    Example: harness attach last
+    """
     from harness.jobs.store import find_run, home_folder
 
     _watch(find_run(home_folder(), run), json_out=json_out, seq_after=0)
@@ -288,7 +302,10 @@ def cancel(
     run: RunName = "last",
     now: Annotated[bool, typer.Option("--now", help="Kill it at once instead of after this batch.")] = False,
 ) -> None:
-    """Stops a run after its current batch; what is finished is kept. Example: harness cancel last --now"""
+    """Stops a run; what is finished is kept.
+
+    Example: harness cancel last --now
+    """
     from harness.jobs import launch
     from harness.jobs.store import find_run, home_folder
 
@@ -297,7 +314,7 @@ def cancel(
 
 @app.command()
 def board(plain: Annotated[bool, typer.Option("--plain", help="Print the board as text.")] = False) -> None:
-    """The board of runs and verdicts; `--plain` prints it for logs and screen readers.
+    """The board of runs and verdicts.
 
     Example: harness board --plain
     """
@@ -315,7 +332,10 @@ def board(plain: Annotated[bool, typer.Option("--plain", help="Print the board a
 
 @app.command()
 def doctor(json_out: Json = False) -> None:
-    """What this machine can do, and what is broken. Example: harness doctor"""
+    """What this machine can do, and what is broken.
+
+    Example: harness doctor
+    """
     from harness.doctor import examine
 
     findings = examine()
@@ -333,7 +353,7 @@ def doctor(json_out: Json = False) -> None:
 def main() -> NoReturn:
     """Runs the command line; errors that a person can mend are shown without a traceback."""
     try:
-        app()
+        app(prog_name="harness")
     except HarnessError as error:
         _complain(error)
         sys.exit(error.exit_code)

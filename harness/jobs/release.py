@@ -329,7 +329,8 @@ class ReleaseRun:
 
     def _none_picked(self, judged: dict[str, Verdict]) -> Verdict:
         """The best verdict among the quants; FAIL where files pass their rules and none fits the device."""
-        best = min(judged.values(), key=lambda verdict: list(EXIT_CODES).index(verdict.verdict))
+        hopeful = [State.PASS, State.INCONCLUSIVE, State.FAIL]
+        best = min(judged.values(), key=lambda verdict: hopeful.index(verdict.verdict))
         worst = worst_rule(best)
         self.progress.note(
             f"no file may ship: {worst.reason if worst else 'none fits the device'}", "warning"

@@ -1,0 +1,169 @@
+"""The whole path on a tiny random model, through the command line."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from harness.evals.samples import read_samples
+from harness.jobs import lease
+from harness.jobs.journal import read_events
+from tests.jobs.conftest import Harness, recipe
+
+
+def run_folder(tmp_path: Path) -> Path:
+    return next((tmp_path / "home" / "runs").iterdir())
+
+
+def test_a_release_runs_through_all_stages_and_verifies(harness: Harness, tmp_path: Path) -> None:
+    done = harness("release", "recipe.yaml", "--json")
+
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["verdict"] == "PASS"
+    assert [stage["stage"] for stage in document["stages"]] == [
+        "base",
+        "adapter",
+        "merged",
+        "f16",
+        "q8_0",
+        "q4_0",
+    ]
+    assert all(stage["n"] == 30 for stage in document["stages"])
+    assert document["picked"] == "q4_0"
+    for stage in document["stages"][1:]:
+        parity = [rule for rule in stage["rules"] if rule["metric"] == "token_parity"]
+        assert [rule["verdict"] for rule in parity] == ["PASS"], stage["stage"]
+    check = harness("verify", document["release"], "--json")
+    assert (check.returncode, json.loads(check.stdout)["ok"]) == (0, True)
+
+    again = harness("release", "recipe.yaml", "--json")
+    assert json.loads(again.stdout)["stages"] == document["stages"]
+    done_steps = [
+        e.data for e in read_events(run_folder(tmp_path) / "events.jsonl") if e.name == "eval.batch"
+    ]
+    assert max(event["done"] for event in done_steps) == 30
+
+    model = next(Path(document["release"]).glob("*.gguf"))
+    data = bytearray(model.read_bytes())
+    data[len(data) // 2] ^= 1
+    model.write_bytes(data)
+    refused = harness("verify", document["release"])
+    assert refused.returncode == 1
+    assert "digests" in refused.stdout
+    assert "REFUSED" in refused.stdout
+
+
+def test_an_adapter_that_fails_its_gate_is_not_exported(
+    harness: Harness, project: Path, tmp_path: Path
+) -> None:
+    (project / "strict.yaml").write_text(recipe(at_least=0.9).replace("recipe: tiny", "recipe: strict"))
+
+    done = harness("release", "strict.yaml", "--json")
+
+    assert done.returncode == 1
+    document = json.loads(done.stdout)
+    assert (document["verdict"], document["release"], document["picked"]) == ("FAIL", None, None)
+    assert [stage["stage"] for stage in document["stages"]] == ["base", "adapter"]
+    assert not list((run_folder(tmp_path)).rglob("*.gguf"))
+    assert not (tmp_path / "releases").exists()
+
+
+def test_an_overlapping_training_record_is_refused_by_name(
+    harness: Harness, project: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(project, tmp_path / "leaky")
+    first = (project / "eval.jsonl").read_text().splitlines()[4]
+    leaked = {**json.loads(first), "id": "leaked", "unit": "leaked"}
+    with (tmp_path / "leaky" / "train.jsonl").open("a") as file:
+        file.write(json.dumps(leaked) + "\n")
+
+    done = harness("release", str(tmp_path / "leaky" / "recipe.yaml"))
+
+    assert done.returncode in (1, 2)
+    assert "leaked" in done.stderr
+    assert "eval-4" in done.stderr
+
+
+def test_a_killed_release_ends_as_if_it_had_not_been(harness: Harness, project: Path, tmp_path: Path) -> None:
+    calm = json.loads(harness("release", "recipe.yaml", "--json").stdout)
+    seconds = sum(
+        e.data["seconds"] for e in read_events(run_folder(tmp_path) / "events.jsonl") if e.name == "step.done"
+    )
+    shutil.rmtree(tmp_path / "home")
+    rng = random.Random(5)
+
+    finished_before: dict[str, int] = {}
+    for _ in range(3):
+        finished_before = _kill_after(rng.uniform(0.1, 0.5) * seconds + 2.0, project, tmp_path)
+    done = harness("release", "recipe.yaml", "--json")
+
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert (document["verdict"], document["picked"]) == (calm["verdict"], calm["picked"])
+    assert document["stages"] == calm["stages"]
+    assert _steps_back(run_folder(tmp_path)) == []
+    for name, count in _finished(run_folder(tmp_path)).items():
+        assert count >= finished_before.get(name, 0)
+
+
+def test_a_soft_cancel_keeps_what_is_done(harness: Harness, project: Path, tmp_path: Path) -> None:
+    process = _start(project, tmp_path)
+    _await(lambda: _finished_total(tmp_path) > 0)
+
+    assert harness("cancel", "last").returncode == 0
+    process.wait(timeout=60)
+
+    assert process.returncode == 130
+    assert json.loads(harness("runs", "--json").stdout)[0]["state"] == "cancelled"
+
+
+def _start(project: Path, tmp_path: Path) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "HARNESS_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "harness", "release", "recipe.yaml", "--out", str(tmp_path / "releases")],
+        cwd=project, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def _kill_after(life_s: float, project: Path, tmp_path: Path) -> dict[str, int]:
+    watcher = _start(project, tmp_path)
+    time.sleep(life_s)
+    if found := lease.holder(run_folder(tmp_path)):
+        os.killpg(found.pid, signal.SIGKILL)
+    watcher.kill()
+    watcher.wait()
+    return _finished(run_folder(tmp_path))
+
+
+def _await(holds: object, seconds: float = 90.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():  # type: ignore[operator]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def _finished(folder: Path) -> dict[str, int]:
+    return {str(path): len(read_samples(path)) for path in (folder / "stages").rglob("samples.jsonl")}
+
+
+def _finished_total(tmp_path: Path) -> int:
+    runs = tmp_path / "home" / "runs"
+    return sum(_finished(next(runs.iterdir())).values()) if runs.exists() and any(runs.iterdir()) else 0
+
+
+def _steps_back(folder: Path) -> list[str]:
+    """Stages whose count of finished samples ever went down."""
+    done: dict[str, int] = {}
+    back = []
+    for event in read_events(folder / "events.jsonl"):
+        if event.name == "eval.batch":
+            if event.data["done"] < done.get(event.data["stage"], 0):
+                back.append(event.data["stage"])
+            done[event.data["stage"]] = event.data["done"]
+    return back
