@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-DEFAULT_MAX_TOK = 4096
+DEFAULT_MAX_TOK = 2048
 
 
 class Item(Protocol):
