@@ -89,7 +89,9 @@ def release(
 ) -> None:  # fmt: skip
     """From a recipe to a release folder, gated at every stage.
 
-    Baseline, training, merge, 16-bit GGUF, quants. The same command resumes what was interrupted. Example: harness release recipes/legal-cuad.yaml --data ../data
+    Baseline, training, merge, 16-bit GGUF, quants. The same command resumes what was interrupted.
+
+    Example: harness release recipes/legal-cuad.yaml --data ../data
     """
     _release(recipe, data, "release", out, json_out=json_out, detach=detach, fresh=fresh)
 
@@ -313,21 +315,26 @@ def cancel(
 
 
 @app.command()
-def board(plain: Annotated[bool, typer.Option("--plain", help="Print the board as text.")] = False) -> None:
+def board(
+    run: Annotated[str | None, typer.Argument(help="A run's name; all runs by default.")] = None,
+    plain: Annotated[bool, typer.Option("--plain", help="Print the board as text.")] = False,
+    ascii_only: Annotated[bool, typer.Option("--ascii", help="Draw with ASCII characters only.")] = False,
+) -> None:
     """The board of runs and verdicts.
 
     Example: harness board --plain
     """
-    from harness.jobs.store import home_folder
+    from harness.jobs.store import find_run, home_folder
 
     if plain:
         from harness.tui.plain import board as board_text
 
-        typer.echo(board_text(home_folder()))
+        name = find_run(home_folder(), run).name if run else None
+        typer.echo(board_text(home_folder(), run=name, ascii=ascii_only))
     else:
-        from harness.tui.app import run
+        from harness.tui.app import run as open_terminal
 
-        run(home_folder())
+        open_terminal(home_folder(), ascii=ascii_only)
 
 
 @app.command()
