@@ -1,0 +1,81 @@
+"""One run of a recipe: what all its steps stand on."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.evals.gate import CHAIN
+from harness.evals.run import make_prompt
+from harness.jobs.orders import Loaded
+from harness.jobs.progress import Progress
+from harness.jobs.stages import Stages
+from harness.models.base import Model
+from harness.specs.suite import Split
+
+if TYPE_CHECKING:
+    from harness.models.chat import Chat
+    from harness.train.batches import Example
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A recipe's run folder with its documents, records, stages and models."""
+
+    folder: Path
+    loaded: Loaded
+    options: dict[str, Any]
+    progress: Progress
+    stages: Stages
+
+    @property
+    def artifacts(self) -> Path:
+        return self.folder / "artifacts"
+
+    @property
+    def stage_names(self) -> list[str]:
+        """All stages that the recipe can come to, in the order of the chain."""
+        return [*CHAIN, *self.loaded.recipe.export.quants]
+
+    @property
+    def threads(self) -> int:
+        return self.loaded.recipe.device.threads
+
+    @property
+    def data_root(self) -> Path | None:
+        found = self.options["data_root"]
+        return Path(found) if found else None
+
+    @cached_property
+    def base(self) -> Path:
+        """The base as a Transformers checkpoint."""
+        from harness.models.load import resolve_base
+
+        return resolve_base(self.loaded.recipe.base, on_progress=self.progress.note)
+
+    def open(self, reference: Path, *, adapter: Path | None = None, nf4: bool = False) -> Model:
+        from harness.models.load import open_model
+
+        began = time.monotonic()
+        model = open_model(str(reference), adapter=adapter, nf4=nf4, threads=self.threads)
+        self.progress.note(f"{reference.name} opened in {time.monotonic() - began:.1f} s")
+        return model
+
+    def chat(self) -> Chat:
+        from harness.models.chat import load_chat
+
+        return load_chat(self.base)
+
+    def examples(self, split: Split) -> list[Example]:
+        """The first suite's records of a split, as conversations with their answers."""
+        from harness.train.batches import Example
+
+        first = self.loaded.first
+        suite, labels = self.loaded.suites[first], self.loaded.labels[first]
+        return [
+            Example(record.id, make_prompt(suite, record, labels), record.targets[0])
+            for record in self.loaded.splits[first][split]
+        ]

@@ -1,0 +1,164 @@
+"""From a trained adapter to files for the edge: merge, convert, quantize, and the gate on each."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from harness.evals.results import RuleVerdict, State, Verdict
+from harness.files import read_json, sha256_file, write_json
+from harness.jobs.candidate import Candidate
+
+FIDELITY_ITEMS = 64
+"""Development items that fidelity is measured on, at most."""
+FIDELITY_TOK = 1536
+"""Positions that distributions are compared at: the mean is known to a few per cent, in seconds a file."""
+
+
+class Exporter:
+    """The export steps of one candidate; each looks first for what is there already."""
+
+    def __init__(self, candidate: Candidate) -> None:
+        self._of = candidate
+        self._recipe = candidate.loaded.recipe
+
+    def run(self, adapter: Path) -> Verdict:
+        """The last verdict: of the stage that stopped the export, or of the last quant."""
+        merged = self._merge(adapter)
+        verdict = self._gate_merged(merged)
+        if verdict.verdict is State.PASS:
+            verdict = self._gate_f16(merged)
+        if verdict.verdict is not State.PASS:
+            self._of.progress.note(f"export stops: {verdict.stage} is {verdict.verdict}", "warning")
+            return verdict
+        for quant in self._recipe.export.quants:
+            verdict = self._gate_quant(quant)
+        return verdict
+
+    def _merge(self, adapter: Path) -> Path:
+        """The merge that is better on the development split; what was measured is in `merge.json`."""
+        path = self._of.artifacts / "merge.json"
+        with self._of.progress.step("merge") as outcome:
+            if path.exists():
+                outcome["reused"] = True
+            else:
+                scores = self._score_merges(adapter)
+                kept = max(scores, key=lambda way: scores[way])
+                told = [
+                    f"{way}: dev accuracy {s[0]:.3f}, gold probability {s[1]:.4f}"
+                    for way, s in scores.items()
+                ]
+                self._of.progress.note(f"merged onto {'; '.join(told)}; {kept} is kept")
+                write_json(path, {"kept": f"merged-{kept}", "dev": scores})
+            kept_folder = self._of.artifacts / str(read_json(path)["kept"])
+            for other in self._of.artifacts.glob("merged-*"):
+                if other != kept_folder:
+                    shutil.rmtree(other, ignore_errors=True)
+        return kept_folder
+
+    def _score_merges(self, adapter: Path) -> dict[str, tuple[float, float]]:
+        from harness.export.merge import merge
+
+        ways = ("16bit", "nf4") if self._recipe.tune.method == "qlora" else ("16bit",)
+        scores = {}
+        for done, way in enumerate(ways):
+            self._of.progress.move(done, len(ways), "merges", f"onto {way}")
+            target = self._of.artifacts / f"merged-{way}"
+            if not target.exists():
+                merge(self._of.base, adapter, target, onto=way)  # type: ignore[arg-type]
+            model = self._of.open(target)
+            try:
+                scores[way] = self._of.stages.score_dev(f"merged-{way}", model)
+            finally:
+                model.close()
+        return scores
+
+    def _gate_merged(self, merged: Path) -> Verdict:
+        from harness.models.identity import checkpoint_identity
+
+        with self._of.progress.step("merged") as outcome:
+            identity = checkpoint_identity(merged).digest
+            verdict, outcome["reused"] = self._of.stages.run(
+                "merged", identity, lambda: self._of.open(merged), parent="adapter"
+            )
+        return verdict
+
+    def _gate_f16(self, merged: Path) -> Verdict:
+        from harness.export.gguf import convert
+
+        target = self._of.artifacts / "model-f16.gguf"
+        with self._of.progress.step("f16") as outcome:
+            if not target.exists():
+                convert(merged, target, metadata=self._metadata())
+                self._tell("f16", target)
+            verdict, outcome["reused"] = self._gate_file("f16", target, "merged", merged)
+        return verdict
+
+    def _gate_quant(self, quant: str) -> Verdict:
+        from harness.export.quantize import quantize
+
+        target, source = (self._of.artifacts / f"model-{name}.gguf" for name in (quant, "f16"))
+        with self._of.progress.step(quant) as outcome:
+            if not target.exists():
+                report = quantize(source, target, quant, threads=self._of.threads, on_progress=self._tensors)
+                self._tell(quant, target)
+                if report.warning:
+                    self._of.progress.note(report.warning, "warning")
+            verdict, outcome["reused"] = self._gate_file(quant, target, "f16", source)
+        return verdict
+
+    def _gate_file(self, stage: str, target: Path, parent: str, parent_path: Path) -> tuple[Verdict, bool]:
+        from harness.models.identity import gguf_identity
+
+        identity = gguf_identity(target).digest
+        return self._of.stages.run(
+            stage, identity, lambda: self._of.open(target), parent=parent, size_bytes=target.stat().st_size,
+            extra_rules=lambda: [self._fidelity_rule(stage, identity, parent, target, parent_path)],
+        )  # fmt: skip
+
+    def _fidelity_rule(
+        self, stage: str, identity: str, parent: str, target: Path, parent_path: Path
+    ) -> RuleVerdict:
+        """Measures how far the file's next-token distributions are from its parent's, and judges the mean."""
+        found = self._fidelity(stage, identity, target, parent_path)
+        self._of.progress.event(
+            "fidelity", stage=stage, parent=parent, mean_kl=found["mean_kl"], top1=found["top1"],
+            token_parity=found["token_parity"],
+        )  # fmt: skip
+        limit = self._recipe.export.max_mean_kl
+        state = State.PASS if found["mean_kl"] <= limit and found["token_parity"] else State.FAIL
+        return RuleVerdict(
+            rule=f"mean KL from {parent} at most {limit:g}", suite=self._of.loaded.first, metric="mean_kl",
+            slice="all", n=found["n_tok"], score=found["mean_kl"], low=None, high=None, threshold=limit, verdict=state,
+            reason=f"KL {found['mean_kl']:.2g} nats a token, top-1 agreement {found['top1']:.2%}",
+        )  # fmt: skip
+
+    def _fidelity(self, stage: str, identity: str, target: Path, parent_path: Path) -> dict[str, Any]:
+        from harness.export.fidelity import compare
+
+        path = self._of.folder / "stages" / stage / "fidelity.json"
+        if path.exists() and (found := read_json(path))["identity"] == identity:
+            return dict(found)
+        items = self._of.examples("dev")[:FIDELITY_ITEMS]
+        measured = compare(parent_path, target, items, threads=self._of.threads, max_tok=FIDELITY_TOK)
+        document = {"identity": identity, **measured.to_json()}
+        write_json(path, document)
+        return document
+
+    def _metadata(self) -> dict[str, str]:
+        """Lineage that the file itself carries; no path of this machine."""
+        reference, _, digest = str(self._of.options["base"]).partition("@")
+        name = Path(reference).name if digest else reference
+        return {
+            "recipe": self._recipe.recipe, "lock": self._of.loaded.lock["digest"], "run": self._of.folder.name,
+            "base": f"{name}@{digest}" if digest else name,
+        }  # fmt: skip
+
+    def _tensors(self, done: int, total: int) -> None:
+        self._of.progress.move(done, total, "tensors")
+
+    def _tell(self, name: str, path: Path) -> None:
+        self._of.progress.event(
+            "artifact", name=name, path=str(path), bytes=path.stat().st_size, digest=sha256_file(path)
+        )
