@@ -1,7 +1,8 @@
-"""LoRA layers without casts: the base's product and the adapter's, with a backward written by hand."""
+"""LoRA layers, norms and gates with a backward written by hand: no casts, and little kept for it."""
 
 from __future__ import annotations
 
+from functools import cache
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
@@ -25,30 +26,47 @@ def make_lean(model: nn.Module) -> int:
         if not isinstance(module, Linear) or type(module.get_base_layer()) is not torch.nn.Linear:
             continue
         if isinstance(module.lora_dropout["default"], torch.nn.Identity):
-            module.forward = MethodType(_forward, module)
+            module.forward = MethodType(_lora_forward, module)
             count += 1
     return count
 
 
-def _forward(module: Any, x: torch.Tensor) -> torch.Tensor:
+def make_blocks_lean(model: nn.Module) -> None:
+    """Norms and gated layers of the Llama family from now on keep only their inputs for the backward.
+
+    The values are the model's own; what is kept is less than half, and there are fewer passes over it.
+    """
+    from transformers.activations import ACT2FN
+
+    silu = type(ACT2FN["silu"])
+    for module in model.modules():
+        kind = type(module).__name__
+        if kind.endswith("RMSNorm") and hasattr(module, "variance_epsilon"):
+            module.forward = MethodType(_norm_forward, module)
+        elif kind.endswith("MLP") and isinstance(getattr(module, "act_fn", None), silu):
+            module.forward = MethodType(_gated_forward, module)
+
+
+def _lora_forward(module: Any, x: torch.Tensor) -> torch.Tensor:
     base = module.base_layer
     a, b = module.lora_A["default"].weight, module.lora_B["default"].weight
     y: torch.Tensor = lora_linear()(x, base.weight, base.bias, a, b, module.scaling["default"])
     return y
 
 
+def _norm_forward(module: Any, x: torch.Tensor) -> torch.Tensor:
+    y: torch.Tensor = rms_norm()(x, module.weight, module.variance_epsilon)
+    return y
+
+
+def _gated_forward(module: Any, x: torch.Tensor) -> torch.Tensor:
+    y: torch.Tensor = module.down_proj(gated_silu()(module.gate_proj(x), module.up_proj(x)))
+    return y
+
+
+@cache
 def lora_linear() -> Any:
     """The differentiable product `x Wᵀ + bias + scale · (x Aᵀ) Bᵀ`, as a function of its six arguments."""
-    global _APPLY
-    if _APPLY is None:
-        _APPLY = _define()
-    return _APPLY
-
-
-_APPLY: Any = None
-
-
-def _define() -> Any:
     import torch
 
     class LoraLinear(torch.autograd.Function):
@@ -76,3 +94,48 @@ def _define() -> Any:
             return dx, None, None, da, db, None
 
     return LoraLinear.apply
+
+
+@cache
+def rms_norm() -> Any:
+    """The differentiable `weight · x / rms(x)`, in float32 inside; the weight gets no gradient."""
+    import torch
+
+    class RmsNorm(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Any, weight: Any, epsilon: float) -> Any:
+            wide = x.float()
+            inverse = torch.rsqrt(wide.square().mean(-1, keepdim=True) + epsilon)
+            ctx.save_for_backward(x, weight, inverse)
+            return weight * wide.mul_(inverse).to(x.dtype) if wide is not x else weight * (x * inverse)
+
+        @staticmethod
+        def backward(ctx: Any, grad: Any) -> Any:
+            x, weight, inverse = ctx.saved_tensors
+            unit = x.float() * inverse
+            wide = (grad * weight).float()
+            dx = (wide - unit * (wide * unit).mean(-1, keepdim=True)) * inverse
+            return dx.to(x.dtype), None, None
+
+    return RmsNorm.apply
+
+
+@cache
+def gated_silu() -> Any:
+    """The differentiable `silu(gate) · up`."""
+    import torch
+    from torch.nn.functional import silu
+
+    class GatedSilu(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, gate: Any, up: Any) -> Any:
+            ctx.save_for_backward(gate, up)
+            return silu(gate).mul_(up)
+
+        @staticmethod
+        def backward(ctx: Any, grad: Any) -> Any:
+            gate, up = ctx.saved_tensors
+            d_up = silu(gate).mul_(grad)
+            return torch.ops.aten.silu_backward(grad * up, gate), d_up
+
+    return GatedSilu.apply

@@ -78,7 +78,7 @@ def adapt(
     import torch
 
     from harness.models.nf4 import apply_nf4
-    from harness.train.lean import make_lean
+    from harness.train.lean import make_blocks_lean, make_lean
 
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = dtype or compute_dtype(device)
@@ -93,6 +93,7 @@ def adapt(
     is_packed = can_pack(model, device)
     if is_packed:
         use_row_attention(model)
+        make_blocks_lean(model)
     return Adapted(model, parameters, config, device, dtype, is_packed)
 
 

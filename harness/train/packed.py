@@ -7,6 +7,7 @@ states in every row, so one copy serves all rows: the loss and the gradient are 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.models.prompts import common_prefix
@@ -131,18 +132,9 @@ def attention(module: nn.Module, q: Any, k: Any, v: Any, mask: Any, **kwargs: An
     return out[None], None
 
 
+@cache
 def row_attention() -> Any:
     """The differentiable attention, as a function of q, k, v, scale and layout."""
-    global _APPLY
-    if _APPLY is None:
-        _APPLY = _define()
-    return _APPLY
-
-
-_APPLY: Any = None
-
-
-def _define() -> Any:
     import torch
 
     class RowAttention(torch.autograd.Function):

@@ -106,12 +106,17 @@ def test_the_common_beginning_stops_before_the_place_that_predicts_the_answer() 
     assert shared_prefix([row(0, [1, 2, 9, 4], 1), row(1, [1, 2, 8, 4], 1)]) == 2
 
 
-def test_the_lean_layers_compute_what_peft_computes(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_everything_together_computes_what_peft_and_transformers_compute(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows = [row(at, [at + 3, *range(20, 40 + at)], 4) for at in range(3)]
-    lean = gradients(packed(ready(base)), rows)
+    ours = gradients(ready(base), rows)
     monkeypatch.setattr("harness.train.lean.make_lean", lambda model: 0)
+    monkeypatch.setattr("harness.train.methods.can_pack", lambda model, device: False)
+    theirs = ready(base)
 
-    assert_same(gradients(padded(ready(base)), rows), lean)
+    assert not any("forward" in vars(module) for module in theirs.model.modules())
+    assert_same(gradients(theirs, rows), ours)
 
 
 def test_layers_with_dropout_keep_pefts_forward(base: Path) -> None:

@@ -288,7 +288,7 @@ def manifest(folder: Path) -> str:
 def test_records_that_are_too_long_are_an_error_that_names_them(base: Path, tmp_path: Path) -> None:
     plan = replace(plan_for(base), examples=[build_example(0), build_example(1, words=90)])
 
-    with pytest.raises(DataError, match="1 training records are over .* = 200: r001"):
+    with pytest.raises(DataError, match=r"1 training records are over .* = 200: r001"):
         run(plan, tmp_path)
 
 
