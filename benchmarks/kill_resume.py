@@ -43,7 +43,9 @@ def main() -> None:
         calm, seconds = undisturbed(options.recipe, Path(scratch) / "calm")
         print(f"undisturbed: {calm['verdict']}, picked {calm['picked']}, {seconds:.0f} s", flush=True)
         rows = [
-            disturbed(options.recipe, Path(scratch) / f"run{number}", calm, moments(rng, options.kills, seconds))
+            disturbed(
+                options.recipe, Path(scratch) / f"run{number}", calm, moments(rng, options.kills, seconds)
+            )
             for number in range(options.runs)
         ]
     report = {"recipe": options.recipe, "undisturbed_s": round(seconds, 1), "verdict": calm["verdict"],
@@ -51,7 +53,9 @@ def main() -> None:
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(report, indent=1) + "\n")
     ok = all(row["same_end"] and not row["computed_twice"] for row in rows)
-    print(f"{sum(len(row['killed_in']) for row in rows)} kills, {'all ended the same' if ok else 'SOME DIFFERED'}")
+    print(
+        f"{sum(len(row['killed_in']) for row in rows)} kills, {'all ended the same' if ok else 'SOME DIFFERED'}"
+    )
     sys.exit(not ok)
 
 
@@ -104,7 +108,11 @@ def live_and_die(recipe: str, home: Path, life_s: float) -> tuple[str | None, di
 
 
 def current_step(folder: Path | None) -> str:
-    steps = [e.data["step"] for e in read_events(folder / "events.jsonl") if e.name == "step.start"] if folder else []
+    steps = (
+        [e.data["step"] for e in read_events(folder / "events.jsonl") if e.name == "step.start"]
+        if folder
+        else []
+    )
     return steps[-1] if steps else "start"
 
 

@@ -112,13 +112,23 @@ def label_rows(samples: Sequence[Sample]) -> list[dict[str, Any]]:
     for reading in card.readings:
         if reading.slice.startswith("label="):
             row = rows.setdefault(reading.slice.removeprefix("label="), {})
-            row[reading.metric] = {"n": reading.n, "score": reading.score, "low": reading.low, "high": reading.high}
+            row[reading.metric] = {
+                "n": reading.n,
+                "score": reading.score,
+                "low": reading.low,
+                "high": reading.high,
+            }
     return [{"label": label, **row} for label, row in rows.items()]
 
 
 def rate(hits: int, n: int) -> dict[str, Any]:
     found = wilson(hits, n)
-    return {"n": n, "accuracy": hits / n, "low": found.low if found else None, "high": found.high if found else None}
+    return {
+        "n": n,
+        "accuracy": hits / n,
+        "low": found.low if found else None,
+        "high": found.high if found else None,
+    }
 
 
 def machine() -> str:

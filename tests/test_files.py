@@ -57,10 +57,13 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_folder_is_whole_or_absent(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError), folder_written_whole(tmp_path / "out") as part:
-        (part / "a").write_text("half")
-        raise RuntimeError
+    def fail_half_way() -> None:
+        with folder_written_whole(tmp_path / "out") as part:
+            (part / "a").write_text("half")
+            raise RuntimeError
 
+    with pytest.raises(RuntimeError):
+        fail_half_way()
     assert list(tmp_path.iterdir()) == []
     with folder_written_whole(tmp_path / "out") as part:
         (part / "a").write_text("all")

@@ -194,7 +194,7 @@ class ReleaseRun:
         state, release = ending.verdict.verdict, str(ending.release) if ending.release else None
         document = {
             "verdict": state.value, "release": release, "picked": ending.picked, "seconds": round(seconds, 1),
-            "stages": stage_documents(self._folder, self._of.stage_names), "why": self._why(),
+            "stages": stage_documents(self._folder), "why": self._why(),
         }  # fmt: skip
         write_json(self._folder / "result.json", document)
         return {"verdict": state.value, "exit_code": int(EXIT_CODES[state]), "release": release}

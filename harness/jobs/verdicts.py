@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +13,20 @@ from harness.evals.samples import read_samples
 from harness.files import read_json
 
 
-def stage_order(names: Sequence[str]) -> list[str]:
-    """The stages in the order of the chain; quants behind it, as they come."""
-    return [name for name in CHAIN if name in names] + sorted(name for name in names if name not in CHAIN)
+def stage_order(folder: Path, names: Collection[str]) -> list[str]:
+    """The names in the order of the chain: base to f16, quants as the recipe lists them, then what else there is."""
+    try:
+        quants = read_json(folder / "manifest.json")["document"]["recipe"]["export"]["quants"]
+    except (DataError, KeyError, TypeError):
+        quants = []
+    known = [name for name in (*CHAIN, *quants) if name in names]
+    return known + sorted(set(names) - set(known))
 
 
-def stage_documents(folder: Path, order: Sequence[str] | None = None) -> list[dict[str, Any]]:
+def stage_documents(folder: Path) -> list[dict[str, Any]]:
     """One document a stage and suite that has a verdict, in the order of the chain."""
     found = {path.parent.name: path for path in (folder / "stages").glob("*/verdict.json")}
-    names = [name for name in order if name in found] if order else stage_order(list(found))
-    verdicts = [Verdict.from_json(read_json(found[name])) for name in names]
+    verdicts = [Verdict.from_json(read_json(found[name])) for name in stage_order(folder, found)]
     return [
         stage_document(verdict, suite)
         for verdict in verdicts
@@ -54,7 +58,7 @@ def sample_documents(folder: Path, sample_id: str) -> list[Mapping[str, Any]]:
     """
     found: list[Mapping[str, Any]] = []
     stages = {path.parent.parent.name for path in (folder / "stages").glob("*/*/samples.jsonl")}
-    for stage in stage_order(sorted(stages)):
+    for stage in stage_order(folder, stages):
         for path in sorted((folder / "stages" / stage).glob("*/samples.jsonl")):
             same = [sample for sample in read_samples(path) if sample.id == sample_id]
             found += [{"stage": stage, "suite": path.parent.name, **sample.to_json()} for sample in same]

@@ -12,7 +12,11 @@ HEAVY = ("numpy", "torch", "textual", "pydantic", "scipy", "transformers", "skle
 def harness(*arguments: str, home: Path | None = None) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "HARNESS_HOME": str(home or "unused"), "COLUMNS": "120"}
     return subprocess.run(
-        [sys.executable, "-m", "harness", *arguments], capture_output=True, text=True, env=environment, check=False
+        [sys.executable, "-m", "harness", *arguments],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
     )
 
 
