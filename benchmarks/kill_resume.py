@@ -37,10 +37,11 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=4)
     parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--seed", type=int, default=17)
+    parser.add_argument("--keep", type=Path, help="home of the undisturbed run, kept afterwards")
     options = parser.parse_args()
     rng = random.Random(options.seed)
     with tempfile.TemporaryDirectory() as scratch:
-        calm, seconds = undisturbed(options.recipe, Path(scratch) / "calm")
+        calm, seconds = undisturbed(options.recipe, options.keep or Path(scratch) / "calm")
         print(f"undisturbed: {calm['verdict']}, picked {calm['picked']}, {seconds:.0f} s", flush=True)
         rows = [
             disturbed(
@@ -68,7 +69,6 @@ def moments(rng: random.Random, kills: int, seconds: float) -> list[float]:
 def undisturbed(recipe: str, home: Path) -> tuple[dict[str, Any], float]:
     began = time.monotonic()
     done = subprocess.run(command(recipe, home), env=environment(home), capture_output=True, check=False)
-    shutil.rmtree(home, ignore_errors=True)
     return json.loads(done.stdout), time.monotonic() - began
 
 
