@@ -12,7 +12,7 @@ from harness.models.chat import Chat, find_end_text
 from harness.models.continuation import Continuation
 from harness.models.gguf_api import Context, Feed, Weights
 from harness.models.identity import gguf_identity
-from harness.models.trie import ROOT, Search
+from harness.models.trie import ROOT, Search, Trie
 
 if TYPE_CHECKING:
     import numpy as np
@@ -137,6 +137,8 @@ class Job:
         self._prompt = [self._free.pop() for _ in rows]
         self._branch: list[dict[int, int]] = [{ROOT: sequence} for sequence in self._prompt]
         """For each row, the sequence that ends at a node."""
+        self._followed: list[set[int]] = [set() for _ in rows]
+        """For each row, the first nodes of the chains that were evaluated."""
 
     def start(self) -> list[NDArray[np.float32]]:
         """Feeds the prompts; the logits after each."""
@@ -159,17 +161,28 @@ class Job:
 
     def follow(self, searches: list[Search], nodes: list[list[int]]) -> None:
         """Evaluates the nodes and tells the searches; as many chains at once as there are sequences."""
-        chains = [(row, chain) for row, ones in enumerate(nodes) for chain in _chains(searches[row], ones)]
-        while chains:
-            size = _fitting([len(chain) for _, chain in chains], len(self._free))
-            now, chains = chains[:size], chains[size:]
-            self._follow(searches, now)
+        waiting = [(row, chain) for row, ones in enumerate(nodes) for chain in _chains(searches[row], ones)]
+        while waiting:
+            ready = [at for at, (row, chain) in enumerate(waiting) if self._is_reached(searches, row, chain)]
+            ready.sort(key=lambda at: -searches[waiting[at][0]].trie.depths[waiting[at][1][0]])
+            room = (
+                len(self._free) // 2
+            )  # the rest is for the forks below: deepest first, each ends and gives back
+            now = ready[: _fitting([len(waiting[at][1]) for at in ready], room)]
+            self._follow(searches, [waiting[at] for at in now])
+            taken = set(now)
+            waiting = [one for at, one in enumerate(waiting) if at not in taken]
+
+    def _is_reached(self, searches: list[Search], row: int, chain: list[int]) -> bool:
+        return searches[row].trie.parents[chain[0]] in self._branch[row]
 
     def _follow(self, searches: list[Search], chains: list[tuple[int, list[int]]]) -> None:
         feeds: list[Feed] = []
         places: list[tuple[int, int]] = []
         for row, chain in chains:
             trie = searches[row].trie
+            if not self._free:
+                raise RuntimeError("the choices fork more often than llama.cpp has sequences")
             sequence = self._free.pop()
             self._context.branch(self._branch[row][trie.parents[chain[0]]], sequence)
             self._branch[row][chain[-1]] = sequence
@@ -181,8 +194,14 @@ class Job:
             if not searches[row].is_broken:
                 searches[row].record(node, logprobs_of(logits, searches[row].trie.wanted[node]))
         for row, chain in chains:
-            if not searches[row].trie.children[chain[-1]]:
-                self._release(self._branch[row].pop(chain[-1]))
+            self._followed[row].add(chain[0])
+            for node in (chain[-1], searches[row].trie.parents[chain[0]]):
+                self._release_ended(row, node, searches[row].trie)
+
+    def _release_ended(self, row: int, node: int, trie: Trie) -> None:
+        is_ended = self._followed[row].issuperset(trie.children[node])
+        if is_ended and node != ROOT and node in self._branch[row]:
+            self._release(self._branch[row].pop(node))
 
     def end(self) -> None:
         """Forgets the prompts and all branches; the shared prefix stays."""
@@ -202,13 +221,14 @@ class Job:
 
 
 def _chains(search: Search, nodes: list[int]) -> list[list[int]]:
-    chains: list[list[int]] = []
+    """The nodes as runs without a fork: a sequence each."""
+    ending: dict[int, list[int]] = {}
     for node in nodes:
-        if chains and search.trie.parents[node] == chains[-1][-1]:
-            chains[-1].append(node)
-        else:
-            chains.append([node])
-    return chains
+        above = search.trie.parents[node]
+        is_fork = len(search.trie.children[above]) > 1
+        chain = [] if is_fork or above not in ending else ending.pop(above)
+        ending[node] = [*chain, node]
+    return sorted(ending.values())
 
 
 def _fitting(lengths: Sequence[int], sequences: int) -> int:

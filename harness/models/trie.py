@@ -9,8 +9,9 @@ from math import isfinite
 PRUNE_NATS = 20.0
 """A branch this far below the best finished choice is not followed: it weighs less than 2.1e-9 of it."""
 
-LEAD_NATS = 4.0
-"""Until some choice is finished, only branches this close to the leading one are followed."""
+LEAD_NATS = 20.0
+"""Until some choice is finished, only branches this close to the leading one are followed, to their ends.
+Fewer at a time would save little: of 38 labels, a tuned model gives none 20 nats less than its best."""
 
 ROOT = 0
 
@@ -40,11 +41,11 @@ class Trie:
             node = self.parents[node]
         return found[::-1]
 
-    def chain(self, node: int) -> list[int]:
-        """The node and what follows it up to the next fork."""
+    def subtree(self, node: int) -> list[int]:
+        """The node and all below it."""
         found = [node]
-        while len(self.children[found[-1]]) == 1:
-            found.append(self.children[found[-1]][0])
+        for above in found:  # grows while it is walked
+            found.extend(self.children[above])
         return found
 
 
@@ -103,7 +104,7 @@ class Search:
     def record(self, node: int, logprobs: Sequence[float]) -> None:
         """Takes log P(id | path to the node) for the ids of `trie.wanted[node]`, in their order.
 
-        A chain's nodes are recorded from its head down.
+        A node is recorded after its parent.
         """
         if not all(isfinite(value) for value in logprobs):
             self.is_broken = True
@@ -127,7 +128,7 @@ class Search:
         taken_heads = set(heads)
         is_decided = self._best is not None and not self._exact
         self._waiting = [] if is_decided else [node for node in self._waiting if node not in taken_heads]
-        nodes = [node for head in heads for node in self.trie.chain(head)]
+        nodes = sorted(node for head in heads for node in self.trie.subtree(head))
         self._taken.update(nodes)
         return nodes
 
