@@ -219,9 +219,9 @@ def difference_bounds(part: Part, alpha: float, beta: float) -> Bounds:
     n, b, c = len(part.scores), part.scores.count(-1.0), part.scores.count(1.0)
     shrink = min(1.0, (paired_worth(part.scores, part.units, alpha) or 0.0) / n)
     # Rounded against the claim: a PASS must not come from rounding.
-    low = paired_bounds(
-        math.ceil(b * shrink), math.floor(c * shrink), max(1, math.floor(n * shrink)), alpha, beta
-    )
+    fewest = max(1, math.floor(n * shrink))
+    most_lost = min(math.ceil(b * shrink), fewest)  # rounded up, it could be more than there are
+    low = paired_bounds(most_lost, min(math.floor(c * shrink), fewest - most_lost), fewest, alpha, beta)
     high = paired_bounds(
         math.floor(b * shrink), math.ceil(c * shrink), max(1, math.ceil(n * shrink)), alpha, beta
     )

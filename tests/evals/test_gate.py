@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.evals.gate import Evidence, applies, judge
+from harness.evals.gate import Evidence, Part, applies, difference_bounds, judge
 from harness.evals.results import State, Verdict
 from tests.evals.builders import evidence, gate, sample, samples
 
@@ -200,3 +200,28 @@ def test_a_verdict_survives_its_json() -> None:
     verdict = verdict_of(evidence(78, 100), gate(at_least=0.75))
 
     assert Verdict.from_json(verdict.to_json()) == verdict
+
+
+def test_three_units_lost_whole_are_judged_as_the_few_items_they_are_worth() -> None:
+    # 3, 3 and 4 items, all lost: worth 2.94 items, of which 2 at most can count as lost.
+    def at(right: bool) -> list:
+        return [sample(number, right=right, unit=f"u{min(number // 3, 2)}") for number in range(10)]
+
+    shown = Evidence(at(False), max_error_frac=0.02, earlier={"base": at(True)})
+
+    assert verdict_of(shown, gate(versus="base", no_worse_than=0.2)).verdict is State.INCONCLUSIVE
+
+
+@given(
+    pairs=st.lists(
+        st.tuples(st.sampled_from([-1.0, 0.0, 1.0]), st.sampled_from("abcd")), min_size=1, max_size=40
+    )
+)
+def test_paired_bounds_of_clusters_hold_the_difference(pairs: list[tuple[float, str]]) -> None:
+    differences = [difference for difference, _ in pairs]
+
+    found = difference_bounds(Part("all", differences, [unit for _, unit in pairs]), 0.05, 0.05)
+
+    assert found.low is not None
+    assert found.high is not None
+    assert -1.0 <= found.low <= sum(differences) / len(differences) <= found.high <= 1.0
