@@ -57,6 +57,16 @@ def read_samples(path: Path) -> list[Sample]:
     return [sample for batch in batches.values() for sample in batch]
 
 
+def read_header(path: Path) -> Header | None:
+    """What the samples stand on; None where there is no file, or no header that can be read."""
+    try:
+        with path.open("rb") as file:
+            header = (_parse(file.readline()) or {})["header"]
+        return Header(str(header["identity"]), str(header["requests"]))
+    except (FileNotFoundError, KeyError, TypeError):
+        return None
+
+
 def _read(path: Path, wanted: Header | None) -> tuple[dict[int, list[Sample]], int]:
     """The finished batches and how many bytes they take; none if the header is not the wanted one."""
     batches: dict[int, list[Sample]] = {}

@@ -12,6 +12,9 @@ from harness.evals.results import Verdict
 from harness.evals.samples import read_samples
 from harness.files import read_json
 
+DEVELOPMENT = "dev"
+"""Holds the samples of the development split, which choose between merges and are never gated."""
+
 
 def stage_order(folder: Path, names: Collection[str]) -> list[str]:
     """The names in the order of the chain: base to f16, quants as the recipe lists them, then what else there is."""
@@ -48,6 +51,41 @@ def stage_document(verdict: Verdict, suite: str) -> dict[str, Any]:
             {**{key: getattr(rule, key) for key in keys}, "verdict": rule.verdict.value} for rule in rules
         ],
     }
+
+
+def sampled_stages(folder: Path) -> list[str]:
+    """The stages that were scored on gated items, in the order of the chain."""
+    found = {path.parent.parent.name for path in (folder / "stages").glob("*/*/samples.jsonl")}
+    return stage_order(folder, found - {DEVELOPMENT})
+
+
+def stages_to_compare(a: Path, b: Path, stage_a: str | None, stage_b: str | None) -> tuple[str, str]:
+    """The stages that are meant: without a name the last one that both runs have, else each run's last one.
+
+    Raises:
+        DataError: a run has no such stage, or both sides would be the same samples.
+    """
+    of_a, of_b = (_require_stages(folder, wanted) for folder, wanted in ((a, stage_a), (b, stage_b)))
+    common = [stage for stage in of_a if stage in of_b]
+    first = stage_a or (common[-1] if common and not stage_b else of_a[-1])
+    second = stage_b or (first if first in of_b else of_b[-1])
+    if (a, first) == (b, second):
+        raise DataError(
+            f"{a.name} at {first} would be compared with itself; it was scored at {', '.join(of_a)}",
+            hint=f"harness compare {a.name} {b.name} --stage {of_a[0]} --stage-b {of_a[-1]}",
+        )
+    return first, second
+
+
+def _require_stages(folder: Path, wanted: str | None) -> list[str]:
+    stages = sampled_stages(folder)
+    if not stages or (wanted and wanted not in stages):
+        raise DataError(
+            f"{folder.name} has no samples{f' at stage {wanted!r}' if wanted else ''}; "
+            f"it was scored at {', '.join(stages) or 'no stage'}",
+            hint=f"harness show {folder.name}",
+        )
+    return stages
 
 
 def sample_documents(folder: Path, sample_id: str) -> list[Mapping[str, Any]]:
