@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 LEVEL = 0.05
+LEAST_SLICE_WIDTH = 20
+LEAST_TABLE_WIDTH = 100
 MOST_FLIPS = 12
 MOST_IDS = 4
 MOST_CHANGES = 24
@@ -45,8 +47,13 @@ def _print_suite(console: Console, suite: SuiteComparison) -> None:
     _say(console, _matched(suite))
     if suite.overall is None:
         return
-    console.print(_delta_table([suite.overall, *suite.parts]))
-    _say(console, "p is exact McNemar; below the first line it is Holm's, for all slices and labels at once")
+    # A narrow terminal breaks the lines; cropped or squeezed, the name or the verdict would be gone.
+    width = max(console.width, LEAST_TABLE_WIDTH)
+    console.print(_delta_table([suite.overall, *suite.parts]), width=width, soft_wrap=True)
+    _say(
+        console,
+        "accuracy, of a label its recall; p is exact McNemar, below the first line Holm's for all at once",
+    )
     _print_flips(console, "right → wrong", suite.lost)
     _print_flips(console, "wrong → right", suite.gained)
     if suite.n_wrong_otherwise:
@@ -68,17 +75,18 @@ def _matched(suite: SuiteComparison) -> str:
 def _delta_table(deltas: Sequence[Delta]) -> Table:
     from rich.text import Text
 
-    table = _table(
-        ["metric", "slice", "n", "worth", "A", "B", "B − A, 95 % bounds", "lost", "gained", "p", ""]
-    )
+    table = _table(["slice", "n (worth)", "A", "B", "B − A, 95 % bounds", "turned", "p", ""], folded="slice")
     for delta in deltas:
         where = direction(delta)
         p = delta.p if delta.p_holm is None else delta.p_holm
         table.add_row(
-            delta.metric, _text(delta.slice), str(delta.n), f"{delta.worth:.0f}", f"{delta.a:.3f}", f"{delta.b:.3f}",
-            _difference(delta), str(delta.lost), str(delta.gained), _chance(p),
+            _text(delta.slice), f"{delta.n} ({delta.worth:.0f})", f"{delta.a:.3f}", f"{delta.b:.3f}",
+            _difference(delta), f"−{delta.lost} +{delta.gained}", _chance(p),
             Text(GLYPHS[where], style=STYLES[where]),
         )  # fmt: skip
+    for column in table.columns:
+        longest = max(len(str(cell)) for cell in column.cells)
+        column.min_width = min(longest, LEAST_SLICE_WIDTH) if column.header == "slice" else longest
     return table
 
 

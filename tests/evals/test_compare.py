@@ -276,3 +276,15 @@ def test_hostile_text_reaches_neither_the_terminal_nor_markup(tmp_path: Path) ->
     assert json.loads(json.dumps(found.to_json(), ensure_ascii=False))["suites"][0]["lost"][0]["ids"] == [
         evil
     ]
+
+
+@pytest.mark.parametrize("width", [40, 80, 100, 200])
+def test_no_width_hides_a_slice_or_its_verdict(tmp_path: Path, width: int) -> None:
+    slices = {"slices": {"contract": "x" * 30}}
+    found = pair(tmp_path, samples(0, 40, **slices), samples(40, 40, **slices))
+
+    text = drawn(found, width)
+
+    assert text.count("▲ better") == 2
+    assert text.count("[+0.8") == 2
+    assert text.count("x") >= 30
