@@ -48,8 +48,9 @@ def _print_suite(console: Console, suite: SuiteComparison) -> None:
     if suite.overall is None:
         return
     # A narrow terminal breaks the lines; cropped or squeezed, the name or the verdict would be gone.
-    width = max(console.width, LEAST_TABLE_WIDTH)
-    console.print(_delta_table([suite.overall, *suite.parts]), width=width, soft_wrap=True)
+    table = _delta_table([suite.overall, *suite.parts])
+    table.width = LEAST_TABLE_WIDTH if console.width < LEAST_TABLE_WIDTH else None
+    console.print(table, soft_wrap=True)
     _say(
         console,
         "accuracy, of a label its recall; p is exact McNemar, below the first line Holm's for all at once",
