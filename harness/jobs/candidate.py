@@ -76,6 +76,12 @@ class Candidate:
         first = self.loaded.first
         suite, labels = self.loaded.suites[first], self.loaded.labels[first]
         return [
-            Example(record.id, make_prompt(suite, record, labels), record.targets[0])
+            Example(
+                record.id,
+                make_prompt(suite, record, labels),
+                record.targets[0],
+                text=record.input,
+                unit=record.unit,
+            )
             for record in self.loaded.splits[first][split]
         ]
