@@ -11,6 +11,8 @@ from harness.evals.gate import CHAIN
 from harness.evals.results import Verdict
 from harness.evals.samples import read_samples
 from harness.files import read_json
+from harness.formats.report import Report
+from harness.jobs.store import RunState, last_event, run_state
 
 DEVELOPMENT = "dev"
 """Holds the samples of the development split, which choose between merges and are never gated."""
@@ -26,13 +28,36 @@ def stage_order(folder: Path, names: Collection[str]) -> list[str]:
     return known + sorted(set(names) - set(known))
 
 
+def stage_verdicts(folder: Path) -> list[Verdict]:
+    """The verdicts of the stages that have one, in the order of the chain."""
+    found = {path.parent.name: path for path in (folder / "stages").glob("*/verdict.json")}
+    return [Verdict.from_json(read_json(found[name])) for name in stage_order(folder, found)]
+
+
+def report_of(folder: Path, stage: str | None = None) -> Report:
+    """What other tools are told of the run: all stages, or one."""
+    verdicts = [verdict for verdict in stage_verdicts(folder) if stage in (None, verdict.stage)]
+    result = folder / "result.json"
+    picked = read_json(result).get("picked") if result.exists() else None
+    return Report(folder.name, tuple(verdicts), error=why_stopped(folder), picked=picked)
+
+
+def why_stopped(folder: Path) -> str | None:
+    """Why the run ended before its work was done; None where it was done or goes on."""
+    state, last = run_state(folder), last_event(folder)
+    said = last.data if last else {}
+    if state is RunState.DIED:
+        return "the worker died without a last word; the same command resumes the run"
+    if state is RunState.FAILED:
+        return str(said.get("error") or "the run failed")
+    return str(said.get("text") or "the run was cancelled") if state is RunState.CANCELLED else None
+
+
 def stage_documents(folder: Path) -> list[dict[str, Any]]:
     """One document a stage and suite that has a verdict, in the order of the chain."""
-    found = {path.parent.name: path for path in (folder / "stages").glob("*/verdict.json")}
-    verdicts = [Verdict.from_json(read_json(found[name])) for name in stage_order(folder, found)]
     return [
         stage_document(verdict, suite)
-        for verdict in verdicts
+        for verdict in stage_verdicts(folder)
         for suite in dict.fromkeys(rule.suite for rule in verdict.rules)
     ]
 
