@@ -38,8 +38,12 @@ RESULTS = Path(__file__).parent / "results"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder that holds legal/cuad_clauses")
+    default = Path(os.environ.get("HARNESS_DATA", "../shared/data"))
+    parser.add_argument("--data", type=Path, default=default, help="folder that holds legal/cuad_clauses")
     options = parser.parse_args()
+    if not (options.data / "legal" / "cuad_clauses").is_dir():
+        print(f"not run: {options.data} holds no legal/cuad_clauses; name the folder with --data")
+        return
     document, wall_s = release(options.data)
     folder = find_run(home_folder(), "legal-cuad")
     loaded = load_order(find_document(RECIPE), options.data)
