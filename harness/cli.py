@@ -181,16 +181,24 @@ def gate(
         str | None, typer.Option(help="A stage of the run; the last one judged by default.")
     ] = None,
     json_out: Json = False,
+    junit: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Write all stages, or --stage, as JUnit XML; - is stdout."),
+    ] = None,
+    markdown: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write them as a pull-request comment; - is stdout.")
+    ] = None,
 ) -> None:
     """What the rules say; the exit code is the verdict.
 
-    Example: harness gate last --stage q4_k_m
+    Example: harness gate last --stage q4_k_m --junit gate.xml --markdown comment.md
     """
     from harness.evals.results import State
     from harness.jobs.store import find_run, home_folder
     from harness.jobs.verdicts import stage_documents
 
     folder = find_run(home_folder(), run)
+    _write_reports(folder, stage, junit=junit, markdown=markdown, json_out=json_out)
     found = stage_documents(folder)
     chosen = [document for document in found if stage is None or document["stage"] == stage]
     if not chosen:
@@ -200,7 +208,7 @@ def gate(
     document = chosen[-1]
     if json_out:
         typer.echo(json.dumps(document, ensure_ascii=False, indent=1))
-    else:
+    elif "-" not in (junit, markdown):
         from harness.console import GLYPHS, print_rules
 
         print_rules(_stdout(), document)
@@ -289,6 +297,36 @@ def show(
 
 
 @app.command()
+def compare(
+    a: Annotated[str, typer.Argument(help="The baseline: a run's name, its unique beginning, or `last`.")],
+    b: Annotated[str, typer.Argument(help="The candidate, named the same way; it may be the same run.")],
+    stage: Annotated[str | None, typer.Option(help="A's stage; the last that both have by default.")] = None,
+    stage_b: Annotated[str | None, typer.Option(help="B's stage; the same as A's by default.")] = None,
+    suite: Annotated[str | None, typer.Option(help="One suite; all that both have by default.")] = None,
+    json_out: Json = False,
+) -> None:
+    """Two runs, or two stages of one, on the same items.
+
+    What was gained and lost, where, whether chance explains it, and what else changed.
+
+    Example: harness compare last last --stage base --stage-b adapter
+    """
+    from harness.evals.compare import compare as compare_stages
+    from harness.jobs.store import find_run, home_folder
+    from harness.jobs.verdicts import stages_to_compare
+
+    folders = find_run(home_folder(), a), find_run(home_folder(), b)
+    stages = stages_to_compare(*folders, stage, stage_b)
+    found = compare_stages(*folders, *stages, suite=suite)
+    if json_out:
+        typer.echo(json.dumps(found.to_json(), indent=1))
+    else:
+        from harness.console_compare import print_comparison
+
+        print_comparison(_stdout(), found)
+
+
+@app.command()
 def attach(run: RunName = "last", json_out: Json = False) -> None:
     """Watches a run that works in the background.
 
@@ -365,6 +403,22 @@ def main() -> NoReturn:
         _complain(error)
         sys.exit(error.exit_code)
     sys.exit(ExitCode.DONE)
+
+
+def _write_reports(
+    folder: Path, stage: str | None, *, junit: str | None, markdown: str | None, json_out: bool
+) -> None:
+    """Writes the reports that were asked for; also for a run without a verdict, which is an error in them."""
+    from harness.formats.junit import junit as junit_text
+    from harness.formats.markdown import markdown as markdown_text
+    from harness.formats.report import STDOUT, deliver
+    from harness.jobs.verdicts import report_of
+
+    if [junit, markdown].count(STDOUT) + json_out > 1:
+        raise HarnessError("stdout can take one document, and is asked to take several", hint="name a file")
+    for target, text_of in ((junit, junit_text), (markdown, markdown_text)):
+        if target is not None:
+            deliver(text_of(report_of(folder, stage)), target)
 
 
 def _release(

@@ -41,6 +41,9 @@ def test_help_loads_nothing_heavy() -> None:
         ("harness.jobs.journal", set(HEAVY)),
         ("harness.jobs.store", set(HEAVY)),
         ("harness.evals.gate", {"torch", "transformers", "sklearn", "scipy", "textual", "numpy"}),
+        ("harness.evals.compare", {"torch", "transformers", "sklearn", "scipy", "textual", "numpy"}),
+        ("harness.formats.junit", set(HEAVY)),
+        ("harness.formats.markdown", set(HEAVY)),
         ("harness.tui.app", {"torch", "transformers", "sklearn", "scipy"}),
         ("harness.jobs.worker", {"torch", "textual"}),
         ("harness.jobs.release", {"torch", "textual", "transformers"}),
@@ -52,8 +55,8 @@ def test_rooms_load_no_more_than_they_may(module: str, forbidden: set[str]) -> N
 
 @pytest.mark.parametrize(
     "command",
-    ["demo", "release", "train", "export", "eval", "check", "gate", "verify", "runs", "show", "attach", "cancel",
-     "board", "doctor"],
+    ["demo", "release", "train", "export", "eval", "check", "gate", "verify", "runs", "show", "compare",
+     "attach", "cancel", "board", "doctor"],
 )  # fmt: skip
 def test_every_command_has_an_example(command: str) -> None:
     done = harness(command, "--help")
