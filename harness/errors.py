@@ -1,14 +1,14 @@
 """What can go wrong, and the exit code that says so.
 
-    HarnessError                 2  anything a person can mend
-    ├── SpecError                2  a document has problems: all of them, with file, line and key
-    ├── DataError                2  records that can't be read, overlap, or are missing
-    ├── ModelError               2  a model that can't be found, loaded or used
-    ├── StatsError               2  a computation asked for on data that can't carry it
-    ├── IntegrityError           2  bytes are not the bytes that were promised
-    ├── RefusedError             1  a gate stands in the way
-    ├── RunDiedError             4  a worker ended without a result
-    └── CancelledError         130  somebody asked the run to stop
+HarnessError                 2  anything a person can mend
+├── SpecError                2  a document has problems: all of them, with file, line and key
+├── DataError                2  records that can't be read, overlap, or are missing
+├── ModelError               2  a model that can't be found, loaded or used
+├── StatsError               2  a computation asked for on data that can't carry it
+├── IntegrityError           2  bytes are not the bytes that were promised
+├── RefusedError             1  a gate stands in the way
+├── RunDiedError             4  a worker ended without a result
+└── CancelledError         130  somebody asked the run to stop
 """
 
 from __future__ import annotations
