@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
-import os
-import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from harness.errors import ExitCode, HarnessError, RunDiedError
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 app = typer.Typer(
     name="harness", no_args_is_help=False, add_completion=False, pretty_exceptions_enable=False,
@@ -51,10 +47,7 @@ def home(
 
         typer.echo(__version__)
     elif context.invoked_subcommand is None:
-        from harness.jobs.store import home_folder
-        from harness.tui.app import run
-
-        run(home_folder(), ascii=ascii_only)
+        _open_board(None, plain=not (sys.stdin.isatty() and sys.stdout.isatty()), ascii_only=ascii_only)
 
 
 @app.command()
@@ -141,6 +134,7 @@ def evaluate(
     """
     from harness.jobs.orders import SPLITS, order_eval
     from harness.jobs.store import home_folder
+    from harness.watch import work
 
     if split not in SPLITS:
         raise HarnessError(f"--split {split}: no such split", hint=f"one of {', '.join(SPLITS)}")
@@ -148,7 +142,7 @@ def evaluate(
         home_folder(), suite, model=model, data_root=data, split=split, fresh=fresh,
         command=_twin(),
     )  # fmt: skip
-    _work(folder, json_out=json_out, detach=detach)
+    work(folder, json_out=json_out, detach=detach)
 
 
 @app.command()
@@ -209,9 +203,9 @@ def gate(
     if json_out:
         typer.echo(json.dumps(document, ensure_ascii=False, indent=1))
     elif "-" not in (junit, markdown):
-        from harness.console import GLYPHS, print_rules
+        from harness.console import GLYPHS, print_rules, stdout_console
 
-        print_rules(_stdout(), document)
+        print_rules(stdout_console(), document)
         typer.echo(f"\n{document['stage']}: {GLYPHS[document['verdict']]}")
     raise typer.Exit({State.PASS: 0, State.FAIL: 1}.get(State(document["verdict"]), ExitCode.INCONCLUSIVE))
 
@@ -253,8 +247,11 @@ def runs(json_out: Json = False) -> None:
     if json_out:
         typer.echo(json.dumps([{**info._asdict(), "folder": str(info.folder)} for info in found], indent=1))
         return
+    from harness.text import visible
+
     for info in found:
-        typer.echo(f"{info.created}  {info.state:<9} {info.verdict or '—':<13} {info.run}")
+        row = f"{info.created}  {info.state:<9} {info.verdict or '—':<13} {info.run}"
+        typer.echo(visible(row, keep_newlines=False))
     if not found:
         typer.echo(f"no runs in {home_folder()}; start with: harness demo", err=True)
 
@@ -280,9 +277,9 @@ def show(
         if json_out:
             typer.echo(json.dumps(answers, ensure_ascii=False, indent=1))
         else:
-            from harness.console import print_sample
+            from harness.console import print_sample, stdout_console
 
-            print_sample(_stdout(), answers)
+            print_sample(stdout_console(), answers)
         return
     info = describe_run(folder)
     result = folder / "result.json"
@@ -290,10 +287,10 @@ def show(
     if json_out:
         typer.echo(json.dumps({"run": folder.name, "state": info and info.state, **document}, indent=1))
     else:
-        from harness.console import print_path
+        from harness.console import print_path, stdout_console
 
         typer.echo(f"{folder.name}: {info.state if info else 'unreadable'}")
-        print_path(_stdout(), document)
+        print_path(stdout_console(), document)
 
 
 @app.command()
@@ -321,9 +318,10 @@ def compare(
     if json_out:
         typer.echo(json.dumps(found.to_json(), indent=1))
     else:
+        from harness.console import stdout_console
         from harness.console_compare import print_comparison
 
-        print_comparison(_stdout(), found)
+        print_comparison(stdout_console(), found)
 
 
 @app.command()
@@ -333,14 +331,16 @@ def attach(run: RunName = "last", json_out: Json = False) -> None:
     Example: harness attach last
     """
     from harness.jobs.store import find_run, home_folder
+    from harness.watch import watch
 
-    _watch(find_run(home_folder(), run), json_out=json_out, seq_after=0)
+    watch(find_run(home_folder(), run), json_out=json_out)
 
 
 @app.command()
 def cancel(
     run: RunName = "last",
     now: Annotated[bool, typer.Option("--now", help="Kill it at once instead of after this batch.")] = False,
+    json_out: Json = False,
 ) -> None:
     """Stops a run; what is finished is kept.
 
@@ -349,7 +349,9 @@ def cancel(
     from harness.jobs import launch
     from harness.jobs.store import find_run, home_folder
 
-    typer.echo(launch.cancel(find_run(home_folder(), run), now=now))
+    folder = find_run(home_folder(), run)
+    said = launch.cancel(folder, now=now)
+    typer.echo(json.dumps({"run": folder.name, "now": now, "text": said}) if json_out else said)
 
 
 @app.command()
@@ -362,6 +364,10 @@ def board(
 
     Example: harness board --plain
     """
+    _open_board(run, plain=plain, ascii_only=ascii_only)
+
+
+def _open_board(run: str | None, *, plain: bool, ascii_only: bool) -> None:
     from harness.jobs.store import find_run, home_folder
 
     if plain:
@@ -397,12 +403,36 @@ def doctor(json_out: Json = False) -> None:
 
 def main() -> NoReturn:
     """Runs the command line; errors that a person can mend are shown without a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal without ✓ shows \\u2713
     try:
-        app(prog_name="harness")
+        code = app(prog_name="harness", standalone_mode=False)
     except HarnessError as error:
-        _complain(error)
-        sys.exit(error.exit_code)
-    sys.exit(ExitCode.DONE)
+        code = _complain(error)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        code = _complain(HarnessError(f"{where}{error.strerror or error}"))
+    except Exception as error:
+        code = _misused(error) if hasattr(error, "format_message") else _broken(error)
+    sys.exit(code or ExitCode.DONE)
+
+
+def _misused(error: Any) -> int:
+    """What typer says of a wrong option; its exception class has no public name."""
+    context = getattr(error, "ctx", None)
+    return _complain(
+        HarnessError(error.format_message(), hint=f"{context.command_path} -h" if context else "")
+    )
+
+
+def _broken(error: Exception) -> int:
+    """A defect of this program must not look like a gate that fails."""
+    import traceback
+
+    traceback.print_exc()
+    broken = RunDiedError(f"{type(error).__name__}: {error}", hint="a defect of harness: please report it")
+    return _complain(broken)
 
 
 def _write_reports(
@@ -430,6 +460,7 @@ def _release(
     from harness.jobs.orders import order_release
     from harness.jobs.store import home_folder
     from harness.specs.load import find_document
+    from harness.watch import work
 
     if problems := find_problems([recipe], data_root=data):
         raise SpecError(problems)
@@ -437,87 +468,11 @@ def _release(
         home_folder(), find_document(recipe), data_root=data, until=until, out=out, fresh=fresh,
         command=command or _twin(),
     )  # fmt: skip
-    _work(folder, json_out=json_out, detach=detach)
+    work(folder, json_out=json_out, detach=detach)
 
 
-def _work(folder: Path, *, json_out: bool, detach: bool) -> None:
-    """Starts the run's worker, or joins the one that works already, and shows it."""
-    from harness.jobs import launch, lease
-    from harness.jobs.store import last_event
-
-    before = last_event(folder)
-    is_joined = lease.holder(folder) is not None
-    launch.start(folder)
-    if detach:
-        typer.echo(
-            json.dumps({"run": folder.name}) if json_out else f"{folder.name}\nharness attach {folder.name}"
-        )
-        return
-    _watch(folder, json_out=json_out, seq_after=before.seq if before and not is_joined else 0)
-
-
-def _watch(folder: Path, *, json_out: bool, seq_after: int) -> None:
-    from harness.console import follow
-
-    console = _stderr()
-    _stop_politely(folder, console)
-    last = follow(folder, console, seq_after=seq_after)
-    if last is None:
-        from harness.jobs.launch import log_end
-
-        raise RunDiedError(
-            f"{folder.name} died without a last word\n{log_end(folder)}", hint="the same command resumes it"
-        )
-    if last.name == "run.cancelled":
-        raise _interrupted(last.data["text"])
-    if last.name == "run.failed":
-        error = HarnessError(last.data["error"], hint=last.data.get("hint", ""))
-        error.exit_code = ExitCode(last.data["exit_code"])
-        raise error
-    _print_result(folder, json_out=json_out)
-    raise typer.Exit(last.data["exit_code"])
-
-
-def _print_result(folder: Path, *, json_out: bool) -> None:
-    text = (folder / "result.json").read_text(encoding="utf-8")
-    if json_out:
-        typer.echo(text.rstrip())
-        return
-    from harness.console import print_path, print_what_next
-
-    document = json.loads(text)
-    console = _stdout()
-    console.print()
-    print_path(console, document)
-    print_what_next(console, folder, document)
-
-
-def _stop_politely(folder: Path, console: Console) -> None:
-    """First ctrl+c: stop after this batch. Second: stop now. The terminal is answered at once."""
-    from harness.jobs import launch
-
-    presses = 0
-
-    def on_interrupt(*_: object) -> None:
-        nonlocal presses
-        presses += 1
-        try:
-            launch.cancel(folder, now=presses > 1)
-        except HarnessError:
-            raise KeyboardInterrupt from None
-        if presses == 1:
-            console.print("stopping after this batch; ctrl+c again stops now", markup=False)
-
-    signal.signal(signal.SIGINT, on_interrupt)
-
-
-def _interrupted(text: str) -> HarnessError:
-    from harness.errors import CancelledError
-
-    return CancelledError(text, hint="the same command resumes it")
-
-
-def _complain(error: HarnessError) -> None:
+def _complain(error: HarnessError) -> int:
+    """Shows the error, as a document too where one was asked for; its exit code."""
     from harness.errors import SpecError
     from harness.text import visible
 
@@ -530,20 +485,8 @@ def _complain(error: HarnessError) -> None:
     typer.echo(f"harness: {visible(error.message)}", err=True)
     if error.hint:
         typer.echo(f"  {visible(error.hint)}", err=True)
+    return error.exit_code
 
 
 def _twin() -> list[str]:
     return ["harness", *sys.argv[1:]]
-
-
-def _stderr() -> Console:
-    from rich.console import Console
-
-    return Console(stderr=True, highlight=False)
-
-
-def _stdout() -> Console:
-    from rich.console import Console
-
-    width = None if sys.stdout.isatty() or os.environ.get("COLUMNS") else 160
-    return Console(highlight=False, width=width)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.evals.gate import QUALITY_METRICS
 from harness.jobs import launch
 from harness.jobs.journal import Event, Tail
 from harness.jobs.store import FINAL
@@ -155,12 +158,29 @@ def _deciding(stage: dict[str, Any], document: dict[str, Any]) -> str:
     if stage["stage"] == document.get("picked"):
         return f"◀ picked: {why.get(stage['stage'], '')}"
     blocking = [rule for rule in stage["rules"] if rule["verdict"] == stage["verdict"] != "PASS"]
+    if not blocking and stage["verdict"] != "PASS":
+        measured = any(rule["metric"] in QUALITY_METRICS for rule in stage["rules"])
+        return "every rule on this suite passes" if measured else "no rule measures the answers here"
     if not blocking:
         return str(why.get(stage["stage"], "every rule passes"))
     rule = blocking[0]
     more = f" (+{len(blocking) - 1} more)" if len(blocking) > 1 else ""
     needed = f"; about {rule['needed']} more items would settle it" if rule.get("needed") else ""
     return f"{rule['rule']} · {rule['slice']}: {rule['reason']}{needed}{more}"
+
+
+def print_readings(console: Console, card: Mapping[str, Any]) -> None:
+    """A scorecard's readings: what was measured, on which items, with 95 % intervals."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_edge=False)
+    for column in ("metric", "slice", "n", "score, 95 % interval"):
+        table.add_column(column, overflow="fold")
+    for reading in card["readings"]:
+        name = Text(visible(reading["slice"]))
+        table.add_row(reading["metric"], name, str(reading["n"]), Text(interval(reading)))
+    console.print(table)
 
 
 def print_rules(console: Console, stage: dict[str, Any]) -> None:
@@ -201,15 +221,34 @@ def print_sample(console: Console, answers: Sequence[Mapping[str, Any]]) -> None
 def print_what_next(console: Console, folder: Path, document: Mapping[str, Any]) -> None:
     """What happened, and what a person can do now."""
     run = folder.name
-    lines = [f"verdict {GLYPHS[document['verdict']]} in {document['seconds'] / 60:.1f} min"]
+    minutes = f"{document['seconds'] / 60:.1f} min"
+    verdict = document["verdict"]
+    lines = [
+        f"verdict {GLYPHS[verdict]} in {minutes}" if verdict else f"scored in {minutes}; no gate was asked"
+    ]
     if document["release"]:
         lines += [
             f"release {document['release']}",
             "",
             "check it        harness verify " + document["release"],
         ]
-    elif document["verdict"] != "PASS":
+    elif verdict and verdict != "PASS":
         lines += ["", f"why             harness gate {run}"]
     lines += [f"look at samples harness show {run} SAMPLE", "browse          harness"]
     for line in lines:
         console.print(visible(line), markup=False)
+
+
+def stderr_console() -> Console:
+    """Where progress goes."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
+
+
+def stdout_console() -> Console:
+    """Where results go; wide enough for a table where nobody says how wide the other end is."""
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() or os.environ.get("COLUMNS") else 160
+    return Console(highlight=False, width=width)
