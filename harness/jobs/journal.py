@@ -33,9 +33,20 @@ class Journal:
         """Appends one event; `sync` makes it survive a power cut (a kill needs no sync)."""
         self._seq += 1
         line = {"seq": self._seq, "time": round(time.time(), 3), "event": name, **data}
-        os.write(self._handle, (json.dumps(line, allow_nan=False) + "\n").encode())
+        self._append((json.dumps(line, allow_nan=False) + "\n").encode())
         if sync:
             os.fsync(self._handle)
+
+    def _append(self, line: bytes) -> None:
+        """Appends the whole line or nothing: half of one would spoil the next as well."""
+        size = os.fstat(self._handle).st_size
+        view = memoryview(line)
+        try:
+            while view:
+                view = view[os.write(self._handle, view) :]
+        except OSError:
+            os.ftruncate(self._handle, size)
+            raise
 
     def close(self) -> None:
         os.fsync(self._handle)
@@ -60,7 +71,7 @@ class Tail:
                     if not line.endswith(b"\n"):
                         break
                     self._offset += len(line)
-                    if event := _parse(line):
+                    if event := parse_event(line):
                         events.append(event)
         except FileNotFoundError:
             return []
@@ -74,7 +85,8 @@ def read_events(path: Path) -> Iterator[Event]:
         yield from events
 
 
-def _parse(line: bytes) -> Event | None:
+def parse_event(line: bytes) -> Event | None:
+    """The event of one line; None where it is none."""
     try:
         data = json.loads(line)
         return Event(int(data.pop("seq")), float(data.pop("time")), str(data.pop("event")), data)
@@ -92,6 +104,6 @@ def _mend(path: Path) -> int:
         os.truncate(path, whole)
     last = 0
     for line in data[:whole].splitlines()[-50:]:
-        if event := _parse(line):
+        if event := parse_event(line):
             last = event.seq
     return last

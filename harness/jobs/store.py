@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from enum import StrEnum
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple
 from harness.errors import DataError
 from harness.files import read_json
 from harness.jobs import lease
-from harness.jobs.journal import Event
+from harness.jobs.journal import Event, parse_event
 
 FINAL = ("run.done", "run.failed", "run.cancelled")
 
@@ -64,7 +63,7 @@ def describe_run(folder: Path) -> RunInfo | None:
             job=str(manifest["job"]),
             title=str(manifest["title"]),
             state=_state(folder, last),
-            verdict=last.data.get("verdict") if last and last.name == "run.done" else None,
+            verdict=_verdict(last),
             created=str(manifest["created"]),
             folder=folder,
         )
@@ -97,22 +96,21 @@ def run_state(folder: Path) -> RunState:
 
 def last_event(folder: Path) -> Event | None:
     """The newest whole event, read from the journal's end."""
-    path = folder / "events.jsonl"
     try:
-        size = path.stat().st_size
+        with (folder / "events.jsonl").open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            for window in (65536, size):
+                file.seek(max(0, size - window))
+                if event := _newest(file.read()):
+                    return event
     except OSError:
         return None
-    with path.open("rb") as file:
-        file.seek(max(0, size - 65536))
-        lines = file.read().splitlines(keepends=True)
-    for line in reversed(lines):
-        if line.endswith(b"\n"):
-            try:
-                data = json.loads(line)
-                return Event(data.pop("seq"), data.pop("time"), data.pop("event"), data)
-            except (ValueError, KeyError):
-                continue
     return None
+
+
+def _newest(data: bytes) -> Event | None:
+    lines = (line for line in reversed(data.splitlines(keepends=True)) if line.endswith(b"\n"))
+    return next((event for line in lines if (event := parse_event(line))), None)
 
 
 def read_result(folder: Path) -> Any:
@@ -122,6 +120,11 @@ def read_result(folder: Path) -> Any:
         DataError: the run has none.
     """
     return read_json(folder / "result.json")
+
+
+def _verdict(last: Event | None) -> str | None:
+    found = last.data.get("verdict") if last and last.name == "run.done" else None
+    return None if found is None else str(found)
 
 
 def _state(folder: Path, last: Event | None) -> RunState:

@@ -23,12 +23,16 @@ def main(folder: Path) -> int:
     faulthandler.enable()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     signal.signal(signal.SIGTERM, lambda *_: (folder / "cancel").touch())
-    with lease.hold(folder):
-        journal = Journal(folder / "events.jsonl")
-        try:
-            return _do(folder, journal)
-        finally:
-            journal.close()
+    try:
+        with lease.hold(folder):
+            journal = Journal(folder / "events.jsonl")
+            try:
+                return _do(folder, journal)
+            finally:
+                journal.close()
+    except lease.LeaseHeldError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
 
 
 def _do(folder: Path, journal: Journal) -> int:
