@@ -23,8 +23,9 @@ with lease.hold(Path(sys.argv[1])):
 
 def holder_process(folder: Path) -> subprocess.Popen[bytes]:
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
+        [sys.executable, "-c", HOLD, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        start_new_session=True,
+    )  # fmt: skip
     assert process.stdout is not None
     assert process.stdout.readline() == b"held\n"
     return process
