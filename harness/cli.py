@@ -189,7 +189,7 @@ def gate(
     """
     from harness.evals.results import State
     from harness.jobs.store import find_run, home_folder
-    from harness.jobs.verdicts import stage_documents
+    from harness.jobs.verdicts import stage_documents, whole_stage
 
     folder = find_run(home_folder(), run)
     _write_reports(folder, stage, junit=junit, markdown=markdown, json_out=json_out)
@@ -199,7 +199,7 @@ def gate(
         raise HarnessError(
             f"{folder.name} has no verdict for {stage or 'any stage'}", hint=f"harness show {run}"
         )
-    document = chosen[-1]
+    document = whole_stage([one for one in chosen if one["stage"] == chosen[-1]["stage"]])
     if json_out:
         typer.echo(json.dumps(document, ensure_ascii=False, indent=1))
     elif "-" not in (junit, markdown):

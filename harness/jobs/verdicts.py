@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +111,27 @@ def _require_stages(folder: Path, wanted: str | None) -> list[str]:
             hint=f"harness show {folder.name}",
         )
     return stages
+
+
+def whole_stage(documents: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One document of one stage's documents: a verdict is about all suites, so all their rules are shown.
+
+    With several suites, `suite` and each rule's `rule` name them.
+    """
+    if len(documents) == 1:
+        return documents[0]
+    rules = [
+        {**rule, "suite": document["suite"], "rule": f"{document['suite']}: {rule['rule']}"}
+        for document in documents
+        for rule in document["rules"]
+    ]
+    suites = ", ".join(document["suite"] for document in documents)
+    return {
+        **documents[0],
+        "suite": suites,
+        "n": sum(document["n"] for document in documents),
+        "rules": rules,
+    }
 
 
 def sample_documents(folder: Path, sample_id: str) -> list[Mapping[str, Any]]:

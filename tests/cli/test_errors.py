@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.evals.results import RuleVerdict, State, Verdict
+
 SUITE = """\
 suite: sums
 domain: shared
@@ -110,3 +112,21 @@ def test_without_a_terminal_the_board_is_text(tmp_path: Path) -> None:
 
     assert done.returncode == 0
     assert "\x1b" not in done.stdout
+
+
+def test_a_stage_on_two_suites_shows_the_rules_of_both(tmp_path: Path) -> None:
+    folder = broken_run(tmp_path) / "stages" / "base"
+    folder.mkdir(parents=True)
+    rules = [
+        RuleVerdict("errors within limit", suite, "error_rate", "all", 9, 0.0, None, None, 0.0, state, "why")
+        for suite, state in (("first", State.FAIL), ("second", State.PASS))
+    ]
+    verdict = Verdict("base", "i", "l", State.FAIL, tuple(rules))
+    (folder / "verdict.json").write_text(json.dumps(verdict.to_json()))
+
+    done = harness("gate", "r-1", "--json", home=tmp_path)
+
+    assert done.returncode == 1
+    shown = json.loads(done.stdout)["rules"]
+    assert [(rule["suite"], rule["verdict"]) for rule in shown] == [("first", "FAIL"), ("second", "PASS")]
+    assert "first: errors within limit" in harness("gate", "r-1", home=tmp_path).stdout
