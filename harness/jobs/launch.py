@@ -138,7 +138,10 @@ def log_end(folder: Path, lines: int = 15) -> str:
     """The last lines of what the newest worker and native code said."""
     with suppress(OSError):
         said = (folder / "stderr.log").read_text(errors="replace").rpartition(STARTED)[2]
-        return "\n".join(said.splitlines()[1:][-lines:])
+        found = said.splitlines()[1:]
+        cut = found[:-lines]
+        # Above a long dump of stacks stands the line that says what happened.
+        return "\n".join([line for line in cut if line.startswith("Fatal Python error")] + found[-lines:])
     return ""
 
 
@@ -147,7 +150,10 @@ def why_died(folder: Path) -> str:
     with suppress(OSError):
         if shutil.disk_usage(folder).free < FULL_DISK_BYTES:
             return f"the disk of {folder} is full: make room, then the same command resumes"
-    if not log_end(folder).strip():
+    said = log_end(folder)
+    if said.startswith("Fatal Python error"):
+        return "native code crashed; the same command resumes it (harness doctor looks at the libraries)"
+    if not said.strip():
         return (
             "it was killed from outside, most often for memory (harness doctor); the same command resumes it"
         )

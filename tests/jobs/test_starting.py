@@ -171,6 +171,23 @@ def test_the_log_shows_the_newest_worker_alone(place: Path) -> None:
     assert "memory" in launch.why_died(folder)
 
 
+def test_a_native_crash_is_exit_4_and_named(place: Path) -> None:
+    (place / "model.jsonl").write_text('{"id": "*", "logprobs": {"even": -0.1}, "delay_ms": 60000}\n')
+    process = start(place, "eval", "suite.yaml", "--model", "scripted:model.jsonl", "--json")
+    assert process.stderr is not None
+    assert "starts" in process.stderr.readline()
+    folder = next((place / "home" / "runs").iterdir())
+    holder = lease.holder(folder)
+    assert holder is not None
+
+    os.kill(holder.pid, signal.SIGSEGV)
+    document = json.loads(process.communicate()[0])
+
+    assert (process.returncode, document["exit_code"]) == (4, 4)
+    assert "Segmentation fault" in document["error"]
+    assert "native code crashed" in document["hint"]
+
+
 def test_a_long_last_line_is_still_the_last(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "events.jsonl")
     journal.write("run.start")
