@@ -93,7 +93,15 @@ class Kernels:
 
 
 def peak_mb() -> float:
-    """Most memory that this process ever held, in MiB."""
+    """Most memory that this program has held, in MiB.
+
+    From /proc where there is one: `ru_maxrss` survives exec, so in a child it also counts what its parent held
+    when it was started.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        lines = status.read_text().splitlines()
+        return next(float(line.split()[1]) / 2**10 for line in lines if line.startswith("VmHWM"))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
