@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness.errors import ExitCode, RefusedError
+from harness.errors import ExitCode, IntegrityError, RefusedError
 from harness.evals.lock import check_lock
 from harness.evals.results import State, Verdict
 from harness.files import read_json, write_json
@@ -89,8 +89,7 @@ class ReleaseRun:
         ending = Ending(self._gate_adapter(adapter))
         if self._until != "train" and ending.verdict.verdict is State.PASS:
             ending = self._export(adapter)
-        now = load_order(Path(self._of.options["recipe"]), self._of.data_root).lock
-        check_lock(read_json(self._folder / "lock.json"), now)
+        self._check_lock()
         return self._finish(ending)
 
     def _prepare(self) -> None:
@@ -115,8 +114,19 @@ class ReleaseRun:
         path = self._folder / "lock.json"
         if path.exists():
             check_lock(read_json(path), self._of.loaded.lock)
-        else:
-            write_json(path, self._of.loaded.lock)
+            return
+        ordered = read_json(self._folder / "manifest.json")["lock"]
+        if ordered != self._of.loaded.lock["digest"]:
+            raise IntegrityError(
+                "TAMPERED: documents, records or code changed between the order and its start",
+                hint="give the command again: it makes a run of what is there now",
+            )
+        write_json(path, self._of.loaded.lock)
+
+    def _check_lock(self) -> None:
+        """Looks once more at all that the gate stands on: documents, records and deciding code, as they are now."""
+        now = load_order(Path(self._of.options["recipe"]), self._of.data_root).lock
+        check_lock(read_json(self._folder / "lock.json"), now)
 
     def _gate_base(self) -> None:
         from harness.models.identity import checkpoint_identity
@@ -162,9 +172,11 @@ class ReleaseRun:
     def _export(self, adapter: Path) -> Ending:
         """Exports and gates, then picks and packs what passed."""
         last = Exporter(self._of).run(adapter)
+        quants = [str(quant) for quant in self._recipe.export.quants]
+        if last.stage not in quants:
+            return Ending(last)
         found = {name: verdict for name in self._of.stage_names if (verdict := self._of.stages.verdict(name))}
-        judged = {str(quant): found[quant] for quant in self._recipe.export.quants if quant in found}
-        return self._pick(judged, found) if judged else Ending(last)
+        return self._pick({quant: found[quant] for quant in quants}, found)
 
     def _pick(self, judged: dict[str, Verdict], all_verdicts: dict[str, Verdict]) -> Ending:
         from harness.jobs.packing import pack, pick_quant
@@ -176,6 +188,8 @@ class ReleaseRun:
         if self._until != "release":
             return Ending(judged[choice.picked], choice.picked)
         with self._progress.step("release"):
+            # Before anything is on disk that could be shipped.
+            self._check_lock()
             release = pack(self._folder, self._of.loaded, self._of.options, choice, all_verdicts)
         return Ending(judged[choice.picked], choice.picked, release)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from harness.evals.gate import Evidence, applies, judge
@@ -112,11 +113,13 @@ class Stages:
         if not any(gate.metric == "latency_p95_ms" and applies(gate, stage) for gate in gates):
             return []
         path = self._folder / stage / "latency.json"
-        if path.exists():
-            return [float(value) for value in read_json(path)]
-        requests = build_requests(self._work(stage, self._loaded.first, "eval"))[: LATENCY_REQUESTS + 1]
-        found = [_time_one(model, request) for request in requests][1:]  # the first one warms up
-        write_json(path, found)
+        identity = model.identity.digest
+        if path.exists() and (kept := read_json(path))["identity"] == identity:
+            return [float(value) for value in kept["ms"]]
+        work = self._work(stage, self._loaded.first, "eval")
+        some = replace(work, records=work.records[: LATENCY_REQUESTS + 1])
+        found = [_time_one(model, request) for request in build_requests(some)][1:]  # the first one warms up
+        write_json(path, {"identity": identity, "ms": found})
         return found
 
     def _judge(

@@ -74,6 +74,24 @@ def test_an_adapter_that_fails_its_gate_is_not_exported(
     assert not (tmp_path / "releases").exists()
 
 
+def test_records_that_change_during_a_run_leave_no_release(
+    harness: Harness, project: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(project, tmp_path / "moving")
+    records = tmp_path / "moving" / "eval.jsonl"
+    process = _start(tmp_path / "moving", tmp_path)
+    _await(lambda: _finished_total(tmp_path) > 0)
+
+    records.write_text(records.read_text().replace("clause", "clauses", 1))
+    process.wait(timeout=300)
+
+    assert process.returncode == 2
+    assert not (tmp_path / "releases").exists()
+    failed = [e for e in read_events(run_folder(tmp_path) / "events.jsonl") if e.name == "run.failed"]
+    assert "TAMPERED" in failed[-1].data["error"]
+    assert "suites.tiny.records.eval" in failed[-1].data["error"]
+
+
 def test_an_overlapping_training_record_is_refused_by_name(
     harness: Harness, project: Path, tmp_path: Path
 ) -> None:
@@ -141,7 +159,7 @@ def _kill_after(life_s: float, project: Path, tmp_path: Path) -> dict[str, int]:
     return _finished(run_folder(tmp_path))
 
 
-def _await(holds: object, seconds: float = 90.0) -> None:
+def _await(holds: object, seconds: float = 300.0) -> None:
     deadline = time.monotonic() + seconds
     while not holds():  # type: ignore[operator]
         assert time.monotonic() < deadline
