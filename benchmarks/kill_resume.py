@@ -3,9 +3,9 @@
     python benchmarks/kill_resume.py [--runs 4] [--kills 5] [--recipe recipes/demo.yaml]
 
 One run is left alone. Then each further run, in a home of its own, is killed with SIGKILL (the worker and the
-command that watches it) at moments spread at random over the time that the first one took, and started again by
-the same command each time. The end must be the same: verdict, picked file, every scorecard. And no sample that was
-finished before a kill may be computed again.
+command that watches it) at moments drawn at random from the first one's timeline, as so many seconds into such a
+step, and started again by the same command each time. The end must be the same: verdict, picked file, every rule's
+numbers. And no sample that was finished before a kill may be computed again.
 """
 
 from __future__ import annotations
@@ -41,11 +41,18 @@ def main() -> None:
     options = parser.parse_args()
     rng = random.Random(options.seed)
     with tempfile.TemporaryDirectory() as scratch:
-        calm, seconds = undisturbed(options.recipe, options.keep or Path(scratch) / "calm")
+        home = options.keep or Path(scratch) / "calm"
+        calm = undisturbed(options.recipe, home)
+        steps = timeline(home)
+        seconds = sum(steps.values())
         print(f"undisturbed: {calm['verdict']}, picked {calm['picked']}, {seconds:.0f} s", flush=True)
         rows = [
             disturbed(
-                options.recipe, Path(scratch) / f"run{number}", calm, moments(rng, options.kills, seconds)
+                options.recipe,
+                Path(scratch) / f"run{number}",
+                calm,
+                moments(rng, options.kills, steps),
+                list(steps),
             )
             for number in range(options.runs)
         ]
@@ -60,22 +67,41 @@ def main() -> None:
     sys.exit(not ok)
 
 
-def moments(rng: random.Random, kills: int, seconds: float) -> list[float]:
-    """How long each of the killed processes may live; together they span about one undisturbed run."""
-    at = sorted(rng.uniform(0.02, 0.98) for _ in range(kills))
-    return [max(1.0, (b - a) * seconds) for a, b in zip([0.0, *at], at, strict=False)]
+def timeline(home: Path) -> dict[str, float]:
+    """Seconds that each step took, in their order."""
+    folder = next((home / "runs").iterdir())
+    took: dict[str, float] = {}
+    for event in read_events(folder / "events.jsonl"):
+        if event.name == "step.done":
+            took[event.data["step"]] = max(took.get(event.data["step"], 0.0), event.data["seconds"])
+    return took
 
 
-def undisturbed(recipe: str, home: Path) -> tuple[dict[str, Any], float]:
-    began = time.monotonic()
+def moments(rng: random.Random, kills: int, steps: dict[str, float]) -> list[tuple[str, float]]:
+    """When to kill, in the order of the chain: so many seconds after such a step began."""
+    total = sum(steps.values())
+    found = []
+    for at in sorted(rng.uniform(0.0, total) for _ in range(kills)):
+        for name, seconds in steps.items():
+            if at < seconds:
+                found.append((name, at))
+                break
+            at -= seconds
+    return found
+
+
+def undisturbed(recipe: str, home: Path) -> dict[str, Any]:
     done = subprocess.run(command(recipe, home), env=environment(home), capture_output=True, check=False)
-    return json.loads(done.stdout), time.monotonic() - began
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
-def disturbed(recipe: str, home: Path, calm: dict[str, Any], lives: list[float]) -> dict[str, Any]:
+def disturbed(
+    recipe: str, home: Path, calm: dict[str, Any], when: list[tuple[str, float]], order: list[str]
+) -> dict[str, Any]:
     killed_in, twice = [], 0
-    for life_s in lives:
-        step, before = live_and_die(recipe, home, life_s)
+    for name, seconds in when:
+        step, before = live_and_die(recipe, home, name, seconds, order)
         if step is None:
             break
         killed_in.append(step)
@@ -91,20 +117,37 @@ def disturbed(recipe: str, home: Path, calm: dict[str, Any], lives: list[float])
             "verdict": document["verdict"], "picked": document["picked"]}  # fmt: skip
 
 
-def live_and_die(recipe: str, home: Path, life_s: float) -> tuple[str | None, dict[str, int]]:
+def live_and_die(
+    recipe: str, home: Path, name: str, seconds: float, order: list[str]
+) -> tuple[str | None, dict[str, int]]:
     """The step that was under way at the kill (None: the run had ended), and finished samples by stage."""
     watcher = subprocess.Popen(command(recipe, home), env=environment(home), stdout=-3, stderr=-3)
-    deadline = time.monotonic() + life_s
-    while time.monotonic() < deadline and watcher.poll() is None:
-        time.sleep(0.05)
+    while watcher.poll() is None and not is_time(home, name, seconds, order):
+        time.sleep(0.2)
     if watcher.poll() is not None:
         return None, {}
-    folder = next(iter((home / "runs").glob("*")), None)
-    if folder and (found := lease.holder(folder)):
+    folder = next((home / "runs").iterdir())
+    if found := lease.holder(folder):
         os.killpg(found.pid, signal.SIGKILL)
     watcher.kill()
     watcher.wait()
     return current_step(folder), finished(folder)
+
+
+def is_time(home: Path, name: str, seconds: float, order: list[str]) -> bool:
+    """Whether the process at work is that far into the step, or beyond the step."""
+    folder = next((home / "runs").glob("*"), None)
+    if folder is None or lease.holder(folder) is None:
+        return False
+    now: tuple[str, float] | None = None
+    for event in read_events(folder / "events.jsonl"):
+        if event.name == "run.start":
+            now = None
+        elif event.name == "step.start":
+            now = event.data["step"], event.time
+    if now is None:
+        return False
+    return order.index(now[0]) > order.index(name) or (now[0] == name and time.time() - now[1] >= seconds)
 
 
 def current_step(folder: Path | None) -> str:
