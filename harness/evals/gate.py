@@ -73,8 +73,19 @@ def judge(
     for gate in gates:
         suite = gate.suite or only
         if suite in evidence and applies(gate, stage):
-            rules += _judge_rule(gate, suite, evidence[suite])
+            found = _judge_rule(gate, suite, evidence[suite])
+            rules += found if _is_judged(found) else [*found, _unjudged(gate, suite)]
     return Verdict(stage, identity, lock, combine(rules), tuple(rules))
+
+
+def _is_judged(found: Sequence[RuleVerdict]) -> bool:
+    return any(rule.verdict is not State.SKIPPED for rule in found)
+
+
+def _unjudged(gate: Gate, suite: str) -> RuleVerdict:
+    """A rule none of whose slices is large enough has proved nothing, and must not look as if it held."""
+    reason = f"no {gate.per} has {gate.min_n} items: nothing was judged"
+    return _decide(gate, suite, gate.per or "all", Bounds(0, None, None, None, reason))
 
 
 def applies(gate: Gate, stage: str) -> bool:

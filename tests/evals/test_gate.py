@@ -90,6 +90,21 @@ def test_small_slices_are_named_and_not_judged() -> None:
     assert states == {"kind=rare": State.SKIPPED, "kind=usual": State.PASS}
 
 
+@pytest.mark.parametrize("versus", [None, "base"])
+def test_a_rule_whose_every_slice_is_too_small_does_not_hold(versus: str | None) -> None:
+    found = [sample(n, slices={"kind": f"k{n % 10}"}) for n in range(100)]
+    rule = {"better_than": 0, "versus": versus} if versus else {"at_least": 0.5}
+
+    verdict = verdict_of(
+        Evidence(found, 0.02, earlier={"base": samples(10, 100)}),
+        gate(at_least=0.9),
+        gate(per="kind", min_n=20, **rule),
+    )
+
+    assert verdict.verdict is State.INCONCLUSIVE
+    assert "nothing was judged" in verdict.rules[-1].reason
+
+
 def test_one_bad_slice_fails_the_release() -> None:
     found = [sample(n, right=n >= 50, slices={"kind": "old" if n < 50 else "fresh"}) for n in range(500)]
 
