@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from harness.evals.results import RuleVerdict, State, Verdict
 from harness.files import read_json, sha256_file, write_json
 from harness.jobs.candidate import Candidate
 
 FIDELITY_ITEMS = 64
-"""Development items that fidelity is measured on, at most."""
+"""Development items (training items where there are none) that fidelity is measured on, at most."""
 FIDELITY_TOK = 1536
 """Positions that distributions are compared at: the mean is known to a few per cent, in seconds a file."""
 
@@ -37,19 +37,23 @@ class Exporter:
         return verdict
 
     def _merge(self, adapter: Path) -> Path:
-        """The merge that is better on the development split; what was measured is in `merge.json`."""
+        """The merge that is better on the development split; what was measured is in `merge.json`.
+
+        Without such a split nothing can be compared: then the one that computes what was trained is kept.
+        """
         path = self._of.artifacts / "merge.json"
         with self._of.progress.step("merge") as outcome:
             if path.exists():
                 outcome["reused"] = True
             else:
                 scores = self._score_merges(adapter)
-                kept = max(scores, key=lambda way: scores[way])
+                kept = max(scores, key=lambda way: scores[way], default=self._ways[-1])
                 told = [
                     f"{way}: dev accuracy {s[0]:.3f}, gold probability {s[1]:.4f}"
                     for way, s in scores.items()
                 ]
-                self._of.progress.note(f"merged onto {'; '.join(told)}; {kept} is kept")
+                why = "; ".join(told) or "no development split to compare merges on"
+                self._of.progress.note(f"{why}; {kept} is kept")
                 write_json(path, {"kept": f"merged-{kept}", "dev": scores})
             kept_folder = self._of.artifacts / str(read_json(path)["kept"])
             for other in self._of.artifacts.glob("merged-*"):
@@ -57,16 +61,24 @@ class Exporter:
                     shutil.rmtree(other, ignore_errors=True)
         return kept_folder
 
+    @property
+    def _ways(self) -> tuple[Literal["16bit", "nf4"], ...]:
+        """What the adapter is merged onto; the last one computes what was trained."""
+        return ("16bit", "nf4") if self._recipe.tune.method == "qlora" else ("16bit",)
+
     def _score_merges(self, adapter: Path) -> dict[str, tuple[float, float]]:
         from harness.export.merge import merge
 
-        ways = ("16bit", "nf4") if self._recipe.tune.method == "qlora" else ("16bit",)
-        scores = {}
+        can_compare = bool(self._of.examples("dev"))
+        ways = self._ways if can_compare else self._ways[-1:]
+        scores: dict[str, tuple[float, float]] = {}
         for done, way in enumerate(ways):
             self._of.progress.move(done, len(ways), "merges", f"onto {way}")
             target = self._of.artifacts / f"merged-{way}"
             if not target.exists():
-                merge(self._of.base, adapter, target, onto=way)  # type: ignore[arg-type]
+                merge(self._of.base, adapter, target, onto=way)
+            if not can_compare:
+                continue
             model = self._of.open(target)
             try:
                 scores[way] = self._of.stages.score_dev(f"merged-{way}", model)
@@ -140,7 +152,7 @@ class Exporter:
         path = self._of.folder / "stages" / stage / "fidelity.json"
         if path.exists() and (found := read_json(path))["identity"] == identity:
             return dict(found)
-        items = self._of.examples("dev")[:FIDELITY_ITEMS]
+        items = (self._of.examples("dev") or self._of.examples("train"))[:FIDELITY_ITEMS]
         measured = compare(parent_path, target, items, threads=self._of.threads, max_tok=FIDELITY_TOK)
         document = {"identity": identity, **measured.to_json()}
         write_json(path, document)

@@ -71,15 +71,13 @@ class Stages:
         return verdict, False
 
     def score_dev(self, name: str, model: Model) -> tuple[float, float]:
-        """Accuracy and mean confidence in the gold label on the first suite's development split."""
+        """Accuracy and mean confidence in the gold label on the first suite's development split, which has records."""
         suite = self._loaded.first
         work = self._work(f"dev/{name}", suite, "dev")
         samples = evaluate(
             model, work, self._folder / "dev" / name / "samples.jsonl",
             on_event=self._progress.event, should_stop=self._progress.should_stop,
         )  # fmt: skip
-        if not samples:
-            return 0.0, 0.0
         gold = [sum((s.label_probs or {}).get(label, 0.0) for label in s.gold) for s in samples]
         return sum(s.score for s in samples) / len(samples), sum(gold) / len(samples)
 

@@ -92,6 +92,23 @@ def test_records_that_change_during_a_run_leave_no_release(
     assert "suites.tiny.records.eval" in failed[-1].data["error"]
 
 
+def test_a_suite_without_a_development_split_is_exported_too(
+    harness: Harness, project: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(project, tmp_path / "without")
+    suite = tmp_path / "without" / "suite.yaml"
+    suite.write_text(suite.read_text().replace("dev: dev.jsonl, ", ""))
+    short = recipe().replace("[q8_0, q4_0]", "[q8_0]").replace("lora", "qlora")
+    (tmp_path / "without" / "recipe.yaml").write_text(short)
+
+    done = harness("export", str(tmp_path / "without" / "recipe.yaml"), "--json")
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["picked"] == "q8_0"
+    kept = json.loads((run_folder(tmp_path) / "artifacts" / "merge.json").read_text())
+    assert kept == {"kept": "merged-nf4", "dev": {}}
+
+
 def test_an_overlapping_training_record_is_refused_by_name(
     harness: Harness, project: Path, tmp_path: Path
 ) -> None:
