@@ -78,7 +78,7 @@ def _check_labels(yaml: YamlDocument, suite: Suite) -> Iterator[Problem]:
 
 def _check_scorers(yaml: YamlDocument, suite: Suite) -> Iterator[Problem]:
     for index, scorer in enumerate(suite.scorers):
-        if scorer == "label" and suite.task == "generate":
+        if scorer.name == "label" and suite.task == "generate":
             yield yaml.problem(
                 ("scorers", index), "label", "exact or normalised", "free answers are no labels"
             )

@@ -41,13 +41,42 @@ class Sample:
     latency_ms: float | None = None
     is_truncated: bool = False
     error: str | None = None
+    parsed: Any = None
+    """The answer as the task reads it, as JSON: labels, an object, spans, a number; None for plain labels
+    and texts, where `answer` says it all."""
+    scores: dict[str, float] = field(default_factory=dict)
+    """The score by each scorer of the suite, 0 to 1; `score` is the first one's."""
+    counts: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    """True positives, false positives and false negatives, by label or field, where one answer holds
+    several parts. `precision`, `recall` and F1 are computed from these where they are there."""
+    confidences: dict[str, float] = field(default_factory=dict)
+    """Other confidences by name: `mean_logprob`, `min_logprob`, `p_true`, `self_consistency`,
+    `semantic_entropy`."""
+    choice_logprobs: tuple[float, ...] | None = None
+    """log P of each choice, in the order of the request, where the task scores choices of its own."""
+    error_class: str | None = None
+    """How a wrong answer is wrong, in a scorer's words: `unit_slip`, `sign_slip`, …"""
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """The sample as JSON; what only some tasks have is left out where it is empty."""
+        data = asdict(self)
+        return {name: value for name, value in data.items() if value or name not in _OPTIONAL}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Sample:
-        return cls(**{**data, "gold": tuple(data["gold"])})
+        logprobs = data.get("choice_logprobs")
+        counts = {name: tuple(cells) for name, cells in data.get("counts", {}).items()}
+        return cls(
+            **{
+                **data,
+                "gold": tuple(data["gold"]),
+                "counts": counts,
+                "choice_logprobs": None if logprobs is None else tuple(logprobs),
+            }
+        )
+
+
+_OPTIONAL = {"parsed", "scores", "counts", "confidences", "choice_logprobs", "error_class"}
 
 
 @dataclass(frozen=True, slots=True)

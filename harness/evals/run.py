@@ -34,7 +34,7 @@ class Work:
 
     @property
     def scorer(self) -> str:
-        return self.suite.scorers[0] if self.suite.scorers else default_scorer(self.suite.task)
+        return self.suite.scorers[0].name if self.suite.scorers else default_scorer(self.suite.task)
 
 
 def evaluate(

@@ -37,7 +37,12 @@ class Prompt:
     max_tokens: int | None = None
     """Budget for the prompt in tokens; over it, `over_length` decides."""
     over_length: str = "error"
-    """`error`, `skip` or `truncate` (the longest user turn loses its middle, never its ends)."""
+    """`error`, `skip`, `truncate` (the longest user turn loses its middle, never its ends) or
+    `truncate_left` (the longest user turn, or the raw text, loses its beginning)."""
+    text: str | None = None
+    """Raw text instead of a conversation: no chat template, as base models and multiple choice in the
+    style of lm-evaluation-harness want it. `messages` is then empty. May be "" for a whole text's
+    own log-probability."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,8 @@ class ChoiceRequest:
     id: str
     prompt: Prompt
     choices: tuple[str, ...]
+    is_open: bool = False
+    """Score the choices as text that may go on: log P(choice | prompt), without the end of turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +66,8 @@ class GenerateRequest:
     stop: tuple[str, ...] = ()
     temperature: float = 0.0
     seed: int = 0
+    grammar: str | None = None
+    """GBNF that the text must follow, where the model can be held to one; others refuse the request."""
 
 
 Request = ChoiceRequest | GenerateRequest
@@ -74,7 +83,10 @@ class Answer:
     text: str | None = None
     """The generated text; for choices, the best one."""
     choice_logprobs: tuple[float, ...] | None = None
-    """log P(choice + end of turn | prompt), natural log, one per choice and in their order."""
+    """log P(choice + end of turn | prompt), natural log, one per choice and in their order; without the
+    end where the request `is_open`."""
+    choice_tok: tuple[int, ...] | None = None
+    """Tokens that each choice's log-probability sums over."""
     token_logprobs: tuple[float, ...] | None = None
     """Of the generated tokens."""
     prompt_tok: int = 0

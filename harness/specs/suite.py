@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -10,6 +10,13 @@ from harness.specs.base import Document
 
 Domain = Literal["healthcare", "finance", "legal", "support", "ecommerce", "science", "shared"]
 Split = Literal["train", "dev", "calibration", "eval"]
+Task = Literal[
+    "classify", "multi_label", "choice", "extract", "spans", "number", "answer", "generate", "verify", "rank",
+    "perplexity",
+]  # fmt: skip
+SCORED_BY_LOGPROB = ("classify", "verify", "choice", "rank", "perplexity")
+"""Tasks whose answer is read off log-probabilities; the others are written by the model and then read."""
+Setting = bool | int | float | str | tuple[str, ...]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
 
 
@@ -19,6 +26,10 @@ class Fields(Document):
     input: str = "input"
     target: str = "target"
     """The gold answer: a text, or a list of texts of which any is right."""
+    context: str | None = None
+    """What the answer must stand on: a passage, a table, retrieved chunks."""
+    options: str | None = None
+    """The record's own choices, a list of texts, for `choice` and `rank`."""
     unit: str = "id"
     """What is independent: the document, the patient, the conversation. No unit is in two splits."""
     slices: str = "slices"
@@ -50,15 +61,24 @@ class Records(Document):
 
 
 class PromptSpec(Document):
-    """How a record becomes a conversation. Sandboxed Jinja; `input`, `slices` and `labels` are at hand."""
+    """How a record becomes a conversation. Sandboxed Jinja; `input`, `context`, `options`, `slices` and
+    `labels` are at hand."""
 
     system: str | None = None
     user: str
     max_tokens: Annotated[int, Field(ge=8, le=131072)] = 512
     """Budget for the rendered prompt, in tokens."""
-    over_length: Literal["error", "skip", "truncate"] = "error"
+    over_length: Literal["error", "skip", "truncate", "truncate_left"] = "error"
     """Over the budget: an error that counts as wrong, left out of training and an error in evaluation,
-    or the middle of the record's text cut and counted."""
+    or the middle (or the beginning) of the record's text cut and counted."""
+    raw: bool = False
+    """Plain text without the model's chat template: for base models, and for numbers that are to be
+    compared with tools that use none. `system` is then left out."""
+    answer_prefix: str = ""
+    """Stands between prompt and answer in raw text and few-shot examples, such as one space."""
+    few_shot: Annotated[int, Field(ge=0, le=64)] = 0
+    """Examples before the question, drawn by seed from the training split, never from another."""
+    few_shot_seed: int = 17
 
 
 class Generation(Document):
@@ -67,6 +87,32 @@ class Generation(Document):
     max_new_tokens: Annotated[int, Field(ge=1, le=8192)] = 64
     stop: tuple[str, ...] = ()
     temperature: Annotated[float, Field(ge=0.0, le=2.0)] = 0.0
+
+
+class ScorerSpec(Document):
+    """A scorer by name, with its settings: `label`, or `{name: number, tolerance: 0.01}`."""
+
+    name: Name
+    settings: dict[str, Setting] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_forms(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return {"name": value}
+        if isinstance(value, dict) and "settings" not in value:
+            rest = {key: item for key, item in value.items() if key != "name"}
+            return {**({"name": value["name"]} if "name" in value else {}), "settings": rest}
+        return value
+
+
+class Confidence(Document):
+    """What else is measured of how sure the model is, beside the probabilities of its tokens."""
+
+    kinds: tuple[Literal["p_true", "self_consistency", "semantic_entropy"], ...] = ()
+    samples: Annotated[int, Field(ge=2, le=64)] = 5
+    """Answers drawn for self-consistency and semantic entropy."""
+    temperature: Annotated[float, Field(gt=0.0, le=2.0)] = 0.7
 
 
 class Limit(Document):
@@ -83,15 +129,23 @@ class Suite(Document):
     version: Annotated[int, Field(ge=1)] = 1
     domain: Domain
     description: str = ""
-    task: Literal["classify", "generate"]
-    """`classify` chooses a label by log-probability; `generate` writes a short answer."""
+    task: Task
+    """By log-probability: `classify` chooses a label, `verify` a label for a claim and its evidence,
+    `choice` one of the record's options, `rank` orders them, `perplexity` weighs the target text.
+    Written and then read: `multi_label` a list of labels, `extract` a JSON object, `spans` quotes of the
+    text, `number` a quantity, `answer` a short answer, `generate` any text."""
     records: Records
     labels: tuple[str, ...] = ()
     """Allowed labels, in a fixed order; empty takes the sorted labels of the training split."""
     prompt: PromptSpec
     generation: Generation = Generation()
-    scorers: tuple[Literal["label", "exact", "normalised"], ...] = ()
-    """How an answer becomes a score; empty takes `label` for classify and `normalised` for generate."""
+    scorers: tuple[ScorerSpec, ...] = ()
+    """How an answer becomes a score; the first one's is the sample's. Empty takes the task's own."""
+    confidence: Confidence = Confidence()
+    normalise: Literal["none", "chars", "tokens"] = "none"
+    """For `choice` and `rank`: log-probabilities as they are, or divided by the choice's length."""
+    repeat: Annotated[int, Field(ge=0, le=1000)] = 16
+    """Items that are answered again in other batches: the share that changes is the noise floor."""
     slices: tuple[str, ...] = ()
     """Slice keys to report on."""
     limit: dict[Split, Limit] = {}
