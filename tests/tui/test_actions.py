@@ -38,7 +38,7 @@ async def test_enter_goes_from_a_run_to_a_stage_to_its_samples_to_a_text(
 ) -> None:
     async with terminal(home) as screen:
         await screen.press("enter")
-        assert screen.desk.cursor.pane == "stages"
+        assert screen.desk.board.cursor.pane == "stages"
         text = await screen.press("j", "enter")
         assert "q4_0 × legal-clauses  139 of 640  failures only" in text
         text = await screen.press("enter")

@@ -41,12 +41,20 @@ def test_a_key_means_one_thing_on_a_screen(screen: str) -> None:
     assert all(find(key, screen) is not None for key in keys)
 
 
-def test_every_action_has_a_handler_that_needs_nothing() -> None:
+def test_every_action_has_a_handler_on_each_of_its_screens(home: Path) -> None:
+    desk = Desk(home)
     for action in ACTIONS:
-        handler = getattr(Desk, f"do_{action.name}")
-        assert list(inspect.signature(handler).parameters) == ["self"]
-    handled = {name.removeprefix("do_") for name in vars(Desk) if name.startswith("do_")}
-    assert handled == {action.name for action in ACTIONS}
+        for name in action.screens:
+            handler = desk.handler(action, desk.screens[name])
+            assert not inspect.signature(handler).parameters, (action.name, name)
+
+
+def test_every_handler_belongs_to_an_action(home: Path) -> None:
+    desk = Desk(home)
+    handled = {
+        name for owner in (desk, *desk.screens.values()) for name in dir(owner) if name.startswith("do_")
+    }
+    assert {name.removeprefix("do_") for name in handled} == {action.name for action in ACTIONS}
 
 
 def test_no_key_is_one_that_terminals_swallow() -> None:

@@ -238,6 +238,19 @@ class SampleList:
             return indices
         return [index for index, line in self.index.lines(indices) if self.wanted.accepts(line)]
 
+    def look_at_all(self) -> None:
+        """Reads to the end at once."""
+        while self.look():
+            pass
+
+    def position_of(self, sample: str) -> int | None:
+        """Where in the list the sample with this id is, or None."""
+        wanted = json.dumps(sample).encode()
+        for position, (index, line) in enumerate(self.index.lines(self._matches)):
+            if wanted in line and self.index.data(index).get("id") == sample:
+                return position
+        return None
+
     def failure_from(self, position: int, step: int) -> int | None:
         """The position of the next failure in this direction, or None."""
         position += step
