@@ -1,0 +1,512 @@
+"""Whether the tests notice when the arithmetic of the gate is wrong: one small error at a time.
+
+    python benchmarks/mutation.py                          all of the two rooms' files below; resumes where it stopped
+    python benchmarks/mutation.py harness/stats/power.py   one file
+    python benchmarks/mutation.py --survivors              what is left, with line and change
+    python benchmarks/mutation.py --again                  runs what survived once more, after tests were added
+
+Every comparison, arithmetic sign, boolean operator and number of `harness/stats/*.py` and `harness/evals/gate*.py`
+is changed, one a time: `<` to `<=`, `==` to `!=`, `is` to `is not`, `+` to `-`, `*` to `/`, `**` to `*`, `-x` to
+`x`, `and` to `or`, `not x` to `x`, `min` to `max`, True to False, a number n to n + 1. Texts of errors and
+reasons, annotations and docstrings are left alone. For each, the tests that execute the changed line are run until
+the first one fails, in a copy outside the checkout, with hypothesis' examples fixed. A mutant that makes the tests run
+ten times longer than they should counts as noticed. Mutants that change nothing anybody could see are listed with the
+reason in benchmarks/mutation_equivalent.json and are not counted; nothing is left out otherwise.
+
+Writes benchmarks/results/mutation.json. The exit code is 1 where under 90 % of the mutants were noticed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+import copy
+import hashlib
+import importlib.machinery
+import importlib.util
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = Path(__file__).parent / "results" / "mutation.json"
+EQUIVALENT = Path(__file__).parent / "mutation_equivalent.json"
+TARGETS = {
+    "harness/stats/*.py": ("tests/stats",),
+    "harness/evals/gate*.py": ("tests/evals", "tests/data/test_check.py"),
+}
+"""What is changed, and the tests that must notice."""
+WANTED_FRAC = 0.9
+SPARE_S = 30.0
+"""On top of ten times what the tests took: a busy machine is no error found."""
+
+_COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
+    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
+    ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In,
+}  # fmt: skip
+_SIGNS: dict[type[ast.operator], type[ast.operator]] = {
+    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.Pow: ast.Mult,
+    ast.FloorDiv: ast.Div, ast.Mod: ast.Mult,
+}  # fmt: skip
+_NAMES = {"min": "max", "max": "min", "floor": "ceil", "ceil": "floor", "any": "all", "all": "any"}
+
+
+class Mutant(NamedTuple):
+    """One error, at one place."""
+
+    file: str
+    line: int
+    change: str
+    """The expression before and after."""
+    key: str
+    """Stays the same when lines move: the file, the function, the change and how often it came before."""
+    index: int
+    """Of the node in a walk through the module."""
+    choice: int
+    """Which of the node's changes."""
+
+    def tree(self, source: str) -> ast.Module:
+        """The module with the error in it."""
+        tree = ast.parse(source)
+        _apply(_node_at(tree, self.index), self.choice)
+        return ast.fix_missing_locations(tree)
+
+
+class Ran(NamedTuple):
+    """What the tests did: which lines of which file each executed, and for how long."""
+
+    lines: dict[str, dict[str, list[int]]]
+    """By test, by file."""
+    seconds: dict[str, float]
+    failed: str | None
+
+
+def main() -> int:
+    """Runs what has no result yet, prints and writes the table; 1 where too much was not noticed."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("files", nargs="*", help="files to change; all by default")
+    parser.add_argument("--survivors", action="store_true", help="list what was not noticed, run nothing")
+    parser.add_argument("--again", action="store_true", help="run survivors again")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    table = json.loads(options.out.read_text())["mutants"] if options.out.exists() else {}
+    if not options.survivors:
+        os.nice(10)
+        for room, tests in TARGETS.items():
+            files = [file for file in _files(room) if not options.files or file in options.files]
+            if files:
+                _run_room(files, tests, table, options)
+    report = summarise(table)
+    if not options.survivors:
+        _write(options.out, table)
+    print_report(report, table)
+    return 0 if report["noticed_frac"] >= WANTED_FRAC else 1
+
+
+def mutants_of(file: str, source: str) -> list[Mutant]:
+    """All mutants of a module, in the order of its lines."""
+    tree = ast.parse(source)
+    seen: dict[str, int] = {}
+    found = []
+    for index, node, place in _places(tree):
+        for number, (before, after) in enumerate(_changes(node)):
+            name = f"{file}::{place}::{before} -> {after}"
+            seen[name] = seen.get(name, 0) + 1
+            key = f"{name} #{seen[name]}"
+            found.append(Mutant(file, getattr(node, "lineno", 0), f"{before} -> {after}", key, index, number))
+    return sorted(found, key=lambda mutant: mutant.line)
+
+
+def _places(tree: ast.Module) -> Iterator[tuple[int, ast.AST, str]]:
+    """Nodes that can be changed, with their index in the walk and the function that they are in."""
+    left_alone = {id(inner) for node in ast.walk(tree) for part in _texts(node) for inner in ast.walk(part)}
+    function = _functions(tree)
+    for index, node in enumerate(ast.walk(tree)):
+        if id(node) not in left_alone:
+            yield index, node, function.get(id(node), "module")
+
+
+def _texts(node: ast.AST) -> Iterator[ast.AST]:
+    """Parts that no test should hold fast: what is said in errors, and annotations."""
+    if isinstance(node, ast.Raise | ast.JoinedStr | ast.ImportFrom | ast.Import | ast.Assert):
+        yield node
+    if isinstance(node, ast.AnnAssign):
+        yield node.annotation
+    if isinstance(node, ast.arg) and node.annotation:
+        yield node.annotation
+    if isinstance(node, ast.FunctionDef) and node.returns:
+        yield node.returns
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        yield from node.decorator_list
+    if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+        yield node
+
+
+def _functions(tree: ast.Module) -> dict[int, str]:
+    names: dict[int, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            for inner in ast.walk(node):
+                outer = names.get(id(inner))
+                names[id(inner)] = f"{outer}.{node.name}" if outer else node.name
+    return names
+
+
+def _changes(node: ast.AST) -> list[tuple[str, str]]:
+    """What can be done to the node, as text before and after."""
+    count = _choices(node)
+    texts = []
+    for number in range(count):
+        changed = copy.deepcopy(node)
+        _apply(changed, number)
+        texts.append((ast.unparse(node), ast.unparse(changed)))
+    return texts
+
+
+def _choices(node: ast.AST) -> int:
+    if isinstance(node, ast.Compare):
+        return sum(type(operator) in _COMPARISONS for operator in node.ops)
+    if isinstance(node, ast.BinOp):
+        return int(type(node.op) in _SIGNS)
+    if isinstance(node, ast.BoolOp):
+        return 1
+    if isinstance(node, ast.UnaryOp):
+        return int(isinstance(node.op, ast.USub | ast.Not))
+    if isinstance(node, ast.Constant):
+        return int(isinstance(node.value, bool | int | float))
+    if isinstance(node, ast.Call):
+        return int(_called(node) in _NAMES)
+    return 0
+
+
+def _apply(node: ast.AST, number: int) -> None:
+    """Changes the node in place; `number` tells which of its comparisons."""
+    if isinstance(node, ast.Compare):
+        node.ops[number] = _COMPARISONS[type(node.ops[number])]()
+    elif isinstance(node, ast.BinOp):
+        node.op = _SIGNS[type(node.op)]()
+    elif isinstance(node, ast.BoolOp):
+        node.op = ast.Or() if isinstance(node.op, ast.And) else ast.And()
+    elif isinstance(node, ast.UnaryOp):
+        if isinstance(node.op, ast.USub):
+            node.op = ast.UAdd()
+        else:
+            node.operand = ast.UnaryOp(ast.Not(), node.operand)
+    elif isinstance(node, ast.Constant):
+        node.value = not node.value if isinstance(node.value, bool) else node.value + 1
+    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        node.func.id = _NAMES[node.func.id]
+    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        node.func.attr = _NAMES[node.func.attr]
+
+
+def _called(node: ast.Call) -> str:
+    if isinstance(node.func, ast.Attribute):
+        owner = node.func.value
+        return node.func.attr if isinstance(owner, ast.Name) and owner.id == "math" else ""
+    return node.func.id if isinstance(node.func, ast.Name) else ""
+
+
+def _node_at(tree: ast.AST, index: int) -> ast.AST:
+    return next(node for number, node in enumerate(ast.walk(tree)) if number == index)
+
+
+def _run_room(files: Sequence[str], tests: Sequence[str], table: dict[str, Any], options: Any) -> None:
+    """Runs the mutants of the files that have no result for the source as it is now."""
+    with tempfile.TemporaryDirectory(prefix="mutation-") as name:
+        folder = Path(name)
+        _copy_checkout(folder)
+        todo = []
+        for file in files:
+            source = (folder / file).read_text()
+            digest = hashlib.sha256(source.encode()).hexdigest()
+            mutants = mutants_of(file, source)
+            _forget(table, file, digest, {mutant.key for mutant in mutants})
+            todo += [(mutant, digest) for mutant in mutants if _is_open(table.get(mutant.key), options)]
+        if not todo:
+            return
+        _load_libraries()
+        ran = _run_tests(folder, files, tests)
+        if ran.failed:
+            raise SystemExit(f"the tests fail without any change: {ran.failed}")
+        _run_all(folder, todo, ran, table, options)
+
+
+def _is_open(known: Mapping[str, Any] | None, options: Any) -> bool:
+    return known is None or (options.again and not known["noticed"])
+
+
+def _forget(table: dict[str, Any], file: str, digest: str, keys: set[str]) -> None:
+    """Drops results of another source. Those of the same function stay only where the whole file is the same."""
+    for key in [key for key, row in table.items() if row["file"] == file]:
+        if table[key]["source"] != digest or key not in keys:
+            del table[key]
+
+
+def _run_all(
+    folder: Path, todo: Sequence[tuple[Mutant, str]], ran: Ran, table: dict[str, Any], options: Any
+) -> None:
+    began = time.monotonic()
+
+    def one(job: tuple[Mutant, str]) -> None:
+        mutant, digest = job
+        noticed = _run_mutant(folder, mutant, ran)
+        table[mutant.key] = {
+            "file": mutant.file, "line": mutant.line, "change": mutant.change, "noticed": noticed, "source": digest,
+        }  # fmt: skip
+
+    with ThreadPoolExecutor(options.processes) as pool:
+        for done, _ in enumerate(pool.map(one, todo), start=1):
+            if done % 50 == 0 or done == len(todo):
+                _write(options.out, table)
+                print(
+                    f"{done} of {len(todo)} in {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True
+                )
+
+
+def _run_mutant(folder: Path, mutant: Mutant, ran: Ran) -> str | None:
+    """What noticed the mutant: a test, "import", or "time"; None where nothing did."""
+    statements = _first_lines(ast.parse((folder / mutant.file).read_text()))
+    reached = [
+        name for name, files in ran.lines.items() if _executes(mutant, files.get(mutant.file, []), statements)
+    ]
+    if not reached:
+        return None
+    # The quickest first: most errors are found by any test that runs the line.
+    reached.sort(key=lambda name: ran.seconds[name])
+    limit = SPARE_S + 10.0 * sum(ran.seconds[name] for name in reached)
+    found = _in_child(folder, lambda: _pytest(folder, reached, mutant=mutant).failed, limit)
+    return str(found) if found else None
+
+
+def _executes(mutant: Mutant, lines: Sequence[int], statements: set[int]) -> bool:
+    """Whether the line ran; a default, a module's constant or a later line of a statement may tell in any test."""
+    return bool(lines) and (mutant.line in lines or mutant.line not in statements)
+
+
+def _first_lines(tree: ast.Module) -> set[int]:
+    """Lines that a tracer surely reports: where statements inside functions begin."""
+    bodies = (
+        inner for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) for inner in ast.walk(node)
+    )
+    return {
+        node.lineno for node in bodies if isinstance(node, ast.stmt) and not isinstance(node, ast.FunctionDef)
+    }
+
+
+def _in_child(folder: Path, work: Any, limit_s: float) -> Any:
+    """What `work` returns, computed in a forked process; "time" where it took longer, "import" where it died."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(read)
+        _be_child(folder, work, write)
+    os.close(write)
+    with os.fdopen(read, "rb") as pipe:
+        said = _read_until(pipe, time.monotonic() + limit_s)
+    if said is None:
+        os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return "time" if said is None else json.loads(said) if said else "import"
+
+
+def _be_child(folder: Path, work: Any, write: int) -> None:
+    code = 1
+    try:
+        os.chdir(folder)
+        sys.path.insert(0, str(folder))
+        silent = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(silent, 1)
+        os.dup2(silent, 2)
+        answer = work()
+        os.write(write, json.dumps(answer).encode())
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def _read_until(pipe: Any, deadline: float) -> bytes | None:
+    said = b""
+    while (left := deadline - time.monotonic()) > 0.0:
+        if select.select([pipe], [], [], left)[0]:
+            part = os.read(pipe.fileno(), 1 << 20)
+            if not part:
+                return said
+            said += part
+    return None
+
+
+def _run_tests(folder: Path, files: Sequence[str], tests: Sequence[str]) -> Ran:
+    """All the tests, with the lines that each executes."""
+    found = _in_child(folder, lambda: _pytest(folder, list(tests), traced=files)._asdict(), 3600.0)
+    if not isinstance(found, dict):
+        raise SystemExit(f"the tests could not be run: {found}")
+    return Ran(**found)
+
+
+def _pytest(
+    folder: Path, tests: Sequence[str], *, mutant: Mutant | None = None, traced: Sequence[str] = ()
+) -> Ran:
+    import pytest
+
+    if mutant is not None:
+        sys.meta_path.insert(0, _Finder(folder, mutant))
+    watcher = _Watcher({str(folder / file): file for file in traced})
+    code = pytest.main(
+        ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not slow and not real", *tests],
+        plugins=[watcher],
+    )
+    failed = watcher.failed or (None if code in (0, 5) else "import")
+    return Ran({name: {f: sorted(ls) for f, ls in by.items()} for name, by in watcher.lines.items()},
+               watcher.seconds, failed)  # fmt: skip
+
+
+class _Finder:
+    """Finds the changed module before anybody else does."""
+
+    def __init__(self, folder: Path, mutant: Mutant) -> None:
+        self._path = folder / mutant.file
+        self._module = mutant.file.removesuffix(".py").replace("/", ".")
+        self._tree = mutant.tree((folder / mutant.file).read_text())
+
+    def find_spec(self, name: str, _path: Any, _target: Any = None) -> Any:
+        if name != self._module:
+            return None
+        return importlib.util.spec_from_file_location(
+            name, self._path, loader=_Loader(name, str(self._path), self._tree)
+        )
+
+
+class _Loader(importlib.machinery.SourceFileLoader):
+    def __init__(self, name: str, path: str, tree: ast.Module) -> None:
+        super().__init__(name, path)
+        self._tree = tree
+
+    def get_code(self, _fullname: str) -> Any:
+        return compile(self._tree, self.path, "exec")
+
+
+class _Watcher:
+    """A plugin of pytest: the first failure, each test's time, and the lines of the watched files that it runs."""
+
+    def __init__(self, watched: Mapping[str, str]) -> None:
+        self._watched = watched
+        self._current: dict[str, set[int]] = {}
+        self.lines: dict[str, dict[str, set[int]]] = {}
+        self.seconds: dict[str, float] = {}
+        self.failed: str | None = None
+
+    def pytest_configure(self) -> None:
+        from hypothesis import settings
+
+        settings.register_profile("mutation", deadline=None, database=None, derandomize=True)
+        settings.load_profile("mutation")
+
+    def pytest_runtest_protocol(self, item: Any) -> None:
+        self._current = self.lines.setdefault(item.nodeid, {})
+        if self._watched:
+            sys.settrace(self._trace)
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        self.seconds[report.nodeid] = self.seconds.get(report.nodeid, 0.0) + report.duration
+        if report.failed and self.failed is None:
+            self.failed = report.nodeid
+
+    def pytest_collectreport(self, report: Any) -> None:
+        if report.failed and self.failed is None:
+            self.failed = "import"
+
+    def _trace(self, frame: Any, _event: str, _argument: Any) -> Any:
+        file = self._watched.get(frame.f_code.co_filename)
+        if file is None:
+            return None
+        lines = self._current.setdefault(file, set())
+
+        def local(inner: Any, _event: str, _argument: Any) -> Any:
+            lines.add(inner.f_lineno)
+            return local
+
+        lines.add(frame.f_lineno)
+        return local
+
+
+def _load_libraries() -> None:
+    """What every test needs, before forking: each child then starts in milliseconds."""
+    for name in ("numpy", "scipy.stats", "scipy.special", "hypothesis", "pytest", "sklearn.metrics", "statsmodels.api",
+                 "statsmodels.stats.proportion", "mapie.classification", "pydantic"):  # fmt: skip
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+
+
+def _copy_checkout(folder: Path) -> None:
+    """The files that the tests need, as they are now: nobody else's edit reaches a run half way."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "harness", "tests", "suites", "recipes",
+         "pyproject.toml"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    for name in listed.stdout.splitlines():
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, folder / name)
+
+
+def _files(pattern: str) -> list[str]:
+    return sorted(str(path.relative_to(ROOT)) for path in ROOT.glob(pattern) if path.name != "__init__.py")
+
+
+def summarise(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Counts by file, without the mutants that are the same program."""
+    reasons = json.loads(EQUIVALENT.read_text()) if EQUIVALENT.exists() else {}
+    rows = {}
+    for file in sorted({row["file"] for row in table.values()}):
+        mine = {key: row for key, row in table.items() if row["file"] == file}
+        same = [key for key, row in mine.items() if key in reasons and not row["noticed"]]
+        noticed = sum(bool(row["noticed"]) for row in mine.values())
+        rows[file] = {"mutants": len(mine), "noticed": noticed, "equivalent": len(same),
+                      "survived": len(mine) - noticed - len(same)}  # fmt: skip
+    total = {
+        name: sum(row[name] for row in rows.values())
+        for name in ("mutants", "noticed", "equivalent", "survived")
+    }
+    counted = total["mutants"] - total["equivalent"]
+    return {**total, "noticed_frac": total["noticed"] / counted if counted else 0.0, "files": rows}
+
+
+def _write(path: Path, table: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    ordered = dict(sorted(table.items(), key=lambda item: (item[1]["file"], item[1]["line"], item[0])))
+    report = {**summarise(table), "wanted_frac": WANTED_FRAC, "mutants": ordered}
+    part.write_text(json.dumps(report, indent=1) + "\n")
+    part.replace(path)
+
+
+def print_report(report: Mapping[str, Any], table: Mapping[str, Any]) -> None:
+    """A line a file, then a line for each mutant that nothing noticed."""
+    reasons = json.loads(EQUIVALENT.read_text()) if EQUIVALENT.exists() else {}
+    for file, row in report["files"].items():
+        print(f"{file:<40} {row['noticed']:>4} of {row['mutants'] - row['equivalent']:>4} noticed"
+              f"{'' if not row['equivalent'] else ', ' + str(row['equivalent']) + ' equivalent'}")  # fmt: skip
+    for key, row in table.items():
+        if not row["noticed"] and key not in reasons:
+            print(f"  {row['file']}:{row['line']}  {row['change']}   [{key}]")
+    print(f"{report['noticed_frac']:.1%} noticed; wanted {WANTED_FRAC:.0%}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
