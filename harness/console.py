@@ -21,8 +21,14 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 POLL_S = 0.1
-GLYPHS = {"PASS": "✓ PASS", "FAIL": "✗ FAIL", "INCONCLUSIVE": "? INCONCLUSIVE", "SKIPPED": "· skipped"}
-STYLES = {"PASS": "green", "FAIL": "bold red", "INCONCLUSIVE": "yellow", "SKIPPED": "dim"}
+GLYPHS = {
+    "PASS": "✓ PASS", "FAIL": "✗ FAIL", "INCONCLUSIVE": "? INCONCLUSIVE", "SKIPPED": "· skipped",
+    "STALE": "~ STALE", "WAIVED": "! WAIVED",
+}  # fmt: skip
+STYLES = {
+    "PASS": "green", "FAIL": "bold red", "INCONCLUSIVE": "yellow", "SKIPPED": "dim", "STALE": "yellow",
+    "WAIVED": "yellow",
+}  # fmt: skip
 
 
 def follow(folder: Path, console: Console, *, seq_after: int = 0) -> Event | None:
@@ -188,7 +194,7 @@ def print_rules(console: Console, stage: dict[str, Any]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    order = {"FAIL": 0, "INCONCLUSIVE": 1, "PASS": 2, "SKIPPED": 3}
+    order = {"FAIL": 0, "STALE": 1, "INCONCLUSIVE": 2, "WAIVED": 3, "PASS": 4, "SKIPPED": 5}
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), title_justify="left")
     for name in ("rule", "slice", "n", "score, bounds", "verdict", "reason"):
         table.add_column(name, overflow="fold", no_wrap=name == "verdict")

@@ -8,8 +8,9 @@ from typing import Any
 
 from harness.data.check_suite import Checked
 from harness.data.records import Record
+from harness.data.slices import crossed_names
 from harness.errors import Problem
-from harness.specs.gate import RATES, Gate
+from harness.specs.gate import EDGE_METRICS, LESS_IS_BETTER, RATES, Gate
 from harness.specs.suite import Suite
 from harness.specs.yaml import Loc, YamlDocument, describe
 from harness.stats.power import fewest_items
@@ -18,8 +19,6 @@ from harness.text import nearest, visible
 
 CHAIN = ("base", "adapter", "merged", "f16")
 """Stages before the quants, in their order."""
-EDGE_METRICS = ("latency_p95_ms", "size_mb")
-LESS_IS_BETTER = (*EDGE_METRICS, "error_rate", "truncated_rate")
 MAX_SLICES = 3
 """Slices that a problem names."""
 
@@ -119,7 +118,7 @@ def _check_direction(yaml: YamlDocument, loc: Loc, gate: Gate) -> Iterator[Probl
         )
     if gate.metric in EDGE_METRICS and gate.per is not None:
         yield yaml.problem(
-            (*loc, "per"), describe(gate.per), "no `per`", f"{gate.metric} is one number a file"
+            (*loc, "per"), describe(gate.per_words), "no `per`", f"{gate.metric} is one number a file"
         )
 
 
@@ -127,21 +126,25 @@ def _check_per(yaml: YamlDocument, loc: Loc, gate: Gate, suite: Suite) -> Iterat
     if gate.per is None or gate.metric in EDGE_METRICS:
         return
     here = (*loc, "per")
-    if gate.metric in ("precision", "recall"):
-        if suite.task != "classify":
+    if gate.is_label_rule:
+        if suite.task in ("answer", "generate", "rank", "perplexity"):
             yield yaml.problem(here, "label", "a suite that classifies", f"{suite.suite} generates")
     elif gate.per == "label" and "label" not in suite.slices:
         yield yaml.problem(here, '"label"', "recall or precision", f"{gate.metric} has no label to go by")
-    elif gate.per not in suite.slices:
-        hint = _nearest(gate.per, list(suite.slices))
-        yield yaml.problem(here, describe(gate.per), f"a slice that {suite.suite} declares", hint)
+    else:
+        for key in gate.slice_keys:
+            if key not in suite.slices:
+                hint = _nearest(key, list(suite.slices))
+                yield yaml.problem(here, describe(key), f"a slice that {suite.suite} declares", hint)
 
 
 def _check_power(yaml: YamlDocument, loc: Loc, gate: Gate, checked: Checked) -> Iterator[Problem]:
     """A rule that could not pass if every answer were right, or that would judge nothing."""
     records = checked.splits["eval"] if checked.splits is not None else []
     bound = gate.at_least if gate.at_least is not None else gate.at_most
-    if bound is None or gate.metric not in RATES or gate.metric == "precision" or not records:
+    if bound is None or gate.metric not in RATES or not records:
+        return
+    if gate.metric in ("precision", "f1") or gate.average == "macro":  # hangs on what will be answered
         return
     key = "at_least" if gate.at_least is not None else "at_most"
     threshold = bound if key == "at_least" else 1.0 - bound
@@ -149,7 +152,7 @@ def _check_power(yaml: YamlDocument, loc: Loc, gate: Gate, checked: Checked) -> 
     judged = {name: units for name, units in parts.items() if not gate.per or len(units) >= gate.min_n}
     if parts and not judged:
         most = max(map(len, parts.values()))
-        found = f"every {gate.per} has fewer than min_n {gate.min_n} eval records"
+        found = f"every {gate.per_words} has fewer than min_n {gate.min_n} eval records"
         yield yaml.problem(loc, found, "", f"the rule would judge nothing; the most is {most}")
     hopeless = {name: units for name, units in judged.items() if _best_bound(units, gate.alpha) < threshold}
     if hopeless:
@@ -162,11 +165,10 @@ def _parts(gate: Gate, records: Sequence[Record]) -> dict[str, list[str]]:
     for record in records:
         if gate.per is None:
             names: Sequence[str] = ["all"]
-        elif gate.metric == "recall":
+        elif gate.is_label_rule:
             names = record.targets
         else:
-            value = record.slices.get(gate.per, [])
-            names = [value] if isinstance(value, str) else value
+            names = crossed_names(record.slices, gate.slice_keys)
         for name in names:
             parts.setdefault(name, []).append(record.unit)
     return parts

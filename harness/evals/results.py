@@ -15,6 +15,10 @@ class State(StrEnum):
     INCONCLUSIVE = "INCONCLUSIVE"
     SKIPPED = "SKIPPED"
     """A slice with fewer than `min_n` items: reported, not judged."""
+    STALE = "STALE"
+    """It was a verdict on another model, or on other data, thresholds or code than stand now."""
+    WAIVED = "WAIVED"
+    """It did not pass, and a person has answered for that by name, until a date."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +124,21 @@ class Scorecard:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiver:
+    """Who lets a release pass without a rule, why, and until when."""
+
+    rule: str
+    """The rule's name."""
+    suite: str
+    slice: str | None
+    """None waives every slice of the rule."""
+    who: str
+    why: str
+    expires: str
+    """The last day on which it holds, as an ISO date."""
+
+
+@dataclass(frozen=True, slots=True)
 class RuleVerdict:
     """What one rule says of one slice."""
 
@@ -138,6 +157,33 @@ class RuleVerdict:
     reason: str
     needed: int | None = None
     """How many more items would settle it, if the score stays as it is; None when unknown or decided."""
+    design: str = "fixed"
+    """`fixed` or `sequential`."""
+    items_used: int | None = None
+    """With a sequential design: items that the decision stands on."""
+    items_saved: int | None = None
+    """With a sequential design: planned items that were not needed."""
+    too_small: tuple[str, ...] = ()
+    """Groups with too few items to be shown within the cap, or for a threshold of their own."""
+    noise: float | None = None
+    """Share of answers that may change from run to run; the bound had to clear the threshold by as much."""
+    waiver: Waiver | None = None
+    """With WAIVED: who answers for it."""
+    waived: State | None = None
+    """With WAIVED: what the rule said."""
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> RuleVerdict:
+        waiver, waived = data.get("waiver"), data.get("waived")
+        return cls(
+            **{
+                **data,
+                "verdict": State(data["verdict"]),
+                "too_small": tuple(data.get("too_small", ())),
+                "waiver": None if waiver is None else Waiver(**waiver),
+                "waived": None if waived is None else State(waived),
+            }
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,5 +202,5 @@ class Verdict:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Verdict:
-        rules = tuple(RuleVerdict(**{**rule, "verdict": State(rule["verdict"])}) for rule in data["rules"])
+        rules = tuple(RuleVerdict.from_json(rule) for rule in data["rules"])
         return cls(**{**data, "verdict": State(data["verdict"]), "rules": rules})

@@ -64,12 +64,12 @@ def _case(where: str, name: str, rule: RuleVerdict) -> Element:
     from xml.etree.ElementTree import SubElement
 
     case = _testcase(where, name)
-    if rule.verdict is State.SKIPPED:
+    if rule.verdict in (State.SKIPPED, State.WAIVED):
         SubElement(case, "skipped", message=_safe(rule.reason))
     elif rule.verdict is State.PASS:
         SubElement(case, "system-out").text = _facts(rule)
     else:
-        kind = "inconclusive" if rule.verdict is State.INCONCLUSIVE else "fail"
+        kind = "fail" if rule.verdict is State.FAIL else "inconclusive"
         _add_text(case, "failure", kind, rule.reason, _facts(rule))
     return case
 
@@ -85,7 +85,7 @@ def _blocked(verdict: Verdict, why: str) -> Element:
     """A testsuite for a verdict that blocks without a rule that does: all green would be a lie."""
     element = _testsuite(f"{verdict.stage} · verdict")
     case = _testcase(verdict.stage, "the stage's verdict")
-    kind = "inconclusive" if verdict.verdict is State.INCONCLUSIVE else "fail"
+    kind = "fail" if verdict.verdict is State.FAIL else "inconclusive"
     _add_text(case, "failure", kind, why, f"{verdict.verdict}: {why}")
     element.append(case)
     return element

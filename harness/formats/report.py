@@ -13,8 +13,11 @@ from harness.evals.results import RuleVerdict, State, Verdict
 from harness.files import write_atomic
 
 STDOUT = "-"
-GLYPHS = {State.PASS: "✓", State.FAIL: "✗", State.INCONCLUSIVE: "?", State.SKIPPED: "·"}
-BLOCKING = (State.FAIL, State.INCONCLUSIVE)
+GLYPHS = {
+    State.PASS: "✓", State.FAIL: "✗", State.INCONCLUSIVE: "?", State.SKIPPED: "·", State.STALE: "~",
+    State.WAIVED: "!",
+}  # fmt: skip
+BLOCKING = (State.FAIL, State.STALE, State.INCONCLUSIVE)
 NOTHING_JUDGED = "no stage was judged"
 
 
@@ -38,7 +41,7 @@ class Report:
 
 def worst_first(rules: Sequence[RuleVerdict]) -> list[RuleVerdict]:
     """The rules as one reads them: failures, then open ones, both by how far they miss, then the others as they are."""
-    order = (State.FAIL, State.INCONCLUSIVE, State.PASS, State.SKIPPED)
+    order = (*BLOCKING, State.WAIVED, State.PASS, State.SKIPPED)
 
     def rank(rule: RuleVerdict) -> tuple[int, float]:
         gap = abs((rule.score or 0.0) - (rule.threshold or 0.0)) if rule.verdict in BLOCKING else 0.0

@@ -7,9 +7,15 @@ from collections.abc import Sequence
 from harness.evals.results import RuleVerdict, State
 from harness.tui.views.cells import Span
 
-GLYPHS = {State.PASS: "✓", State.FAIL: "✗", State.INCONCLUSIVE: "?", State.SKIPPED: "·"}
-STYLES = {State.PASS: "pass", State.FAIL: "fail", State.INCONCLUSIVE: "unsure", State.SKIPPED: "dim"}
-_ORDER = (State.FAIL, State.INCONCLUSIVE, State.PASS, State.SKIPPED)
+GLYPHS = {
+    State.PASS: "✓", State.FAIL: "✗", State.INCONCLUSIVE: "?", State.SKIPPED: "·", State.STALE: "~",
+    State.WAIVED: "!",
+}  # fmt: skip
+STYLES = {
+    State.PASS: "pass", State.FAIL: "fail", State.INCONCLUSIVE: "unsure", State.SKIPPED: "dim",
+    State.STALE: "unsure", State.WAIVED: "unsure",
+}  # fmt: skip
+_ORDER = (State.FAIL, State.STALE, State.INCONCLUSIVE, State.WAIVED, State.PASS, State.SKIPPED)
 CELLS = 13
 """Enough for the longest verdict."""
 

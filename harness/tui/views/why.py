@@ -16,12 +16,16 @@ VERBS = {
     State.FAIL: "fails",
     State.INCONCLUSIVE: "is undecided",
     State.SKIPPED: "is not judged",
+    State.STALE: "is about something else by now",
+    State.WAIVED: "is waived",
 }
 COUNTED = {
     State.FAIL: "fail",
     State.INCONCLUSIVE: "unsure",
     State.PASS: "pass",
     State.SKIPPED: "too few items",
+    State.STALE: "stale",
+    State.WAIVED: "waived",
 }
 
 
