@@ -90,6 +90,18 @@ def identity_of(
     return Identity(digest=digest_json(parts), **parts)
 
 
+def is_by_content(identity: Identity) -> bool:
+    """Whether this process has read the bytes that answer. What a server says of itself is not that: no gate
+    that releases a file may stand on it."""
+    return identity.kind != "openai"
+
+
+def is_fixed(identity: Identity) -> bool:
+    """Whether what has this identity today has it tomorrow: by content, by a digest that the server states,
+    or by a pin that a person vouches for."""
+    return is_by_content(identity) or identity.weights.startswith(("sha256:", "pin:"))
+
+
 def adapter_digest(folder: Path) -> str:
     """sha256 hex over a LoRA adapter's weights and settings.
 
