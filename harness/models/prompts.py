@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from sys import byteorder
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ from harness.errors import ModelError
 from harness.models.base import Message, Prompt
 
 ELLIPSIS = " … "
-"""Stands where the middle of a turn was left out."""
+"""Stands where part of a turn was left out."""
 
 Render = Callable[[Sequence[Message]], str]
 Encode = Callable[[str], list[int]]
@@ -25,6 +26,9 @@ class Fitted(NamedTuple):
     is_truncated: bool
     messages: tuple[Message, ...]
     """As they were rendered: the longest user turn is shorter when `is_truncated`."""
+    text: str | None = None
+    """Raw text as it was encoded; None for a conversation. What `truncate_left` took away is still in it:
+    only its ids are fewer."""
 
 
 class PromptTooLong(ModelError):  # noqa: N818 - an outcome that callers count, as StopIteration is
@@ -33,7 +37,7 @@ class PromptTooLong(ModelError):  # noqa: N818 - an outcome that callers count, 
     def __init__(self, found_tok: int, budget_tok: int, *, is_skip: bool = False, why: str = "") -> None:
         super().__init__(
             f"prompt has {found_tok:,} tokens, its budget is {budget_tok:,}{why}",
-            hint="raise prompt.max_tokens, or set prompt.over_length to truncate",
+            hint="raise prompt.max_tokens, or set prompt.over_length to truncate or truncate_left",
         )
         self.found_tok = found_tok
         self.budget_tok = budget_tok
@@ -41,32 +45,60 @@ class PromptTooLong(ModelError):  # noqa: N818 - an outcome that callers count, 
         """The suite asked to leave such records out of training."""
 
 
-def fit(prompt: Prompt, render: Render, encode: Encode) -> Fitted:
+def fit(prompt: Prompt, render: Render, encode: Encode, encode_text: Encode | None = None) -> Fitted:
     """The prompt's token ids, within its budget.
 
     `render` makes the text that ends where the answer begins; `encode` adds no token of its own.
+    `encode_text` is for raw text, and adds what the tokenizer begins a text with.
 
     Raises:
-        PromptTooLong: over the budget, and `over_length` is not `truncate` or nothing is left to cut.
+        PromptTooLong: over the budget, and `over_length` is not a way to cut or nothing is left to cut.
     """
+    if prompt.text is not None:
+        return _fit_text(prompt, prompt.text, encode_text or encode)
     ids = encode(render(prompt.messages))
     if prompt.max_tokens is None or len(ids) <= prompt.max_tokens:
         return Fitted(ids, False, prompt.messages)
-    if prompt.over_length != "truncate":
+    if prompt.over_length not in CUTS:
         raise PromptTooLong(len(ids), prompt.max_tokens, is_skip=prompt.over_length == "skip")
-    return _truncated(prompt, prompt.max_tokens, len(ids), render, encode)
+    return _truncated(prompt, prompt.max_tokens, len(ids), lambda turns: encode(render(turns)))
 
 
-def _truncated(prompt: Prompt, budget_tok: int, found_tok: int, render: Render, encode: Encode) -> Fitted:
+def _fit_text(prompt: Prompt, text: str, encode: Encode) -> Fitted:
+    ids = encode(text)
+    if prompt.max_tokens is None or len(ids) <= prompt.max_tokens:
+        return Fitted(ids, False, (), text)
+    if prompt.over_length not in CUTS:
+        raise PromptTooLong(len(ids), prompt.max_tokens, is_skip=prompt.over_length == "skip")
+    if prompt.over_length == "truncate_left":
+        return _without_beginning(text, ids, encode(""), prompt.max_tokens)
+    turn = replace(prompt, messages=(Message("user", text),), text=None)
+    cut = _truncated(turn, prompt.max_tokens, len(ids), lambda turns: encode(turns[0].content))
+    return Fitted(cut.ids, True, (), cut.messages[0].content)
+
+
+def _without_beginning(text: str, ids: list[int], empty: list[int], budget_tok: int) -> Fitted:
+    """By tokens, as lm-evaluation-harness cuts; but the token that begins every text stays."""
+    begin = len(empty) if ids[: len(empty)] == empty else 0
+    if budget_tok <= begin:
+        raise PromptTooLong(len(ids), budget_tok, why=", and nothing of the text would be left")
+    return Fitted([*ids[:begin], *ids[len(ids) - budget_tok + begin :]], True, (), text)
+
+
+def _truncated(
+    prompt: Prompt, budget_tok: int, found_tok: int, encode: Callable[[Sequence[Message]], list[int]]
+) -> Fitted:
     turn = _longest_user_turn(prompt.messages)
     if turn is None:
         raise PromptTooLong(found_tok, budget_tok, why=", and it has no user turn to cut")
+    cut = CUTS[prompt.over_length]
     best: Fitted | None = None
     low, high = 0, len(prompt.messages[turn].content)
     while low < high:  # the most characters that fit; `best` is always one that was seen to fit
         keep = (low + high) // 2
-        messages = _with_middle_cut(prompt.messages, turn, keep)
-        ids = encode(render(messages))
+        role, content = prompt.messages[turn]
+        messages = (*prompt.messages[:turn], Message(role, cut(content, keep)), *prompt.messages[turn + 1 :])
+        ids = encode(messages)
         if len(ids) <= budget_tok:
             best, low = Fitted(ids, True, messages), keep + 1
         else:
@@ -82,11 +114,17 @@ def _longest_user_turn(messages: Sequence[Message]) -> int | None:
     return lengths.index(longest) if longest > 0 else None
 
 
-def _with_middle_cut(messages: Sequence[Message], turn: int, keep_chars: int) -> tuple[Message, ...]:
-    text = messages[turn].content
+def _middle_cut(text: str, keep_chars: int) -> str:
     head, tail = (keep_chars + 1) // 2, keep_chars // 2
-    cut = text[:head] + ELLIPSIS + (text[-tail:] if tail else "")
-    return (*messages[:turn], Message(messages[turn].role, cut), *messages[turn + 1 :])
+    return text[:head] + ELLIPSIS + (text[-tail:] if tail else "")
+
+
+def _left_cut(text: str, keep_chars: int) -> str:
+    return ELLIPSIS + (text[-keep_chars:] if keep_chars else "")
+
+
+CUTS = {"truncate": _middle_cut, "truncate_left": _left_cut}
+"""What `over_length` may say beside `error` and `skip`: text and characters to keep → the shorter text."""
 
 
 def prompt_digest(ids: Sequence[int]) -> str:

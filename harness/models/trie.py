@@ -32,6 +32,17 @@ class Trie:
     end of turn where a choice ends there."""
     ends: tuple[int, ...]
     """(choices,) the node at which each choice ends."""
+    is_exact: bool = False
+    """Every choice is followed to its end, however unlikely."""
+
+    @property
+    def scored(self) -> list[int]:
+        """The nodes after which something is wanted: all but the last tokens of texts that may go on."""
+        return [node for node, wanted in enumerate(self.wanted) if wanted]
+
+    def scored_tok(self) -> list[int]:
+        """(choices,) the tokens that each choice's log-probability sums over, its end included if wanted."""
+        return [self.depths[node] + (len(self.wanted[node]) > len(self.children[node])) for node in self.ends]
 
     def path(self, node: int) -> list[int]:
         """The nodes from the first token down to this one."""
@@ -49,8 +60,12 @@ class Trie:
         return found
 
 
-def build_trie(choices: Sequence[Sequence[int]], end_id: int) -> Trie:
-    """The tree of the choices' ids, `end_id` not among them; equal choices end at the same node."""
+def build_trie(choices: Sequence[Sequence[int]], end_id: int | None, *, is_exact: bool = False) -> Trie:
+    """The tree of the choices' ids, `end_id` not among them; equal choices end at the same node.
+
+    With `end_id` None the choices are text that may go on, and nothing is asked after their last tokens;
+    such a tree is always exact.
+    """
     tokens, parents, depths = [-1], [-1], [0]
     children: list[list[int]] = [[]]
     known: dict[tuple[int, int], int] = {}
@@ -70,7 +85,7 @@ def build_trie(choices: Sequence[Sequence[int]], end_id: int) -> Trie:
         ends.append(node)
     is_end = set(ends)
     wanted = [
-        (*(tokens[child] for child in found), *((end_id,) if node in is_end else ()))
+        (*(tokens[child] for child in found), *((end_id,) if end_id is not None and node in is_end else ()))
         for node, found in enumerate(children)
     ]
     return Trie(
@@ -80,6 +95,7 @@ def build_trie(choices: Sequence[Sequence[int]], end_id: int) -> Trie:
         children=tuple(tuple(found) for found in children),
         wanted=tuple(wanted),
         ends=tuple(ends),
+        is_exact=is_exact or end_id is None,
     )
 
 
@@ -91,15 +107,22 @@ class Search:
     """
 
     def __init__(self, trie: Trie, *, exact: bool = False) -> None:
+        """An empty search; `exact`, or a tree that `is_exact`, leaves no choice out."""
         self.trie = trie
         self.is_broken = False
         """A log-probability was not a number: no score can be given."""
-        self._exact = exact
+        self._exact = exact or trie.is_exact
         self._reached: dict[int, float] = {ROOT: 0.0}
         self._end: dict[int, float] = {}
         self._waiting: list[int] = []
         self._taken: set[int] = {ROOT}
         self._best: float | None = None
+
+    def take_all(self) -> list[int]:
+        """Every node but the root, to be evaluated together with the prompt and recorded after the root."""
+        nodes = [node for node in self.trie.scored if node != ROOT]
+        self._taken.update(nodes)
+        return nodes
 
     def record(self, node: int, logprobs: Sequence[float]) -> None:
         """Takes log P(id | path to the node) for the ids of `trie.wanted[node]`, in their order.
@@ -113,14 +136,17 @@ class Search:
         children = self.trie.children[node]
         for child, value in zip(children, logprobs, strict=False):
             self._reached[child] = here + value
-            if child not in self._taken:
+            if child not in self._taken and self.trie.wanted[child]:
                 self._waiting.append(child)
         if len(logprobs) > len(children):
             self._end[node] = here + logprobs[-1]
             self._best = self._end[node] if self._best is None else max(self._best, self._end[node])
 
     def take(self) -> list[int]:
-        """The nodes to evaluate next, every node after its parent; empty when all is known."""
+        """The nodes to evaluate next, every node after its parent; empty when all is known.
+
+        Nodes after which nothing is wanted are not among them.
+        """
         if self.is_broken or not self._waiting:
             return []
         least = self._least()
@@ -128,7 +154,7 @@ class Search:
         taken_heads = set(heads)
         is_decided = self._best is not None and not self._exact
         self._waiting = [] if is_decided else [node for node in self._waiting if node not in taken_heads]
-        nodes = sorted(node for head in heads for node in self.trie.subtree(head))
+        nodes = sorted(node for head in heads for node in self.trie.subtree(head) if self.trie.wanted[node])
         self._taken.update(nodes)
         return nodes
 
@@ -140,7 +166,7 @@ class Search:
         return max(self._reached[node] for node in self._waiting) - LEAD_NATS
 
     def logprobs(self) -> tuple[float, ...]:
-        """log P(choice + end of turn | prompt), one a choice.
+        """log P(choice + end of turn | prompt), one a choice; without the end where the tree has none.
 
         For a choice that was not followed to its end: the log-probability of its beginning, which is an
         upper bound more than `PRUNE_NATS` below the best.
