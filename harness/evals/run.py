@@ -15,8 +15,9 @@ from harness.evals.results import Sample
 from harness.evals.samples import Header, SampleLog
 from harness.files import digest_json
 from harness.models.base import Answer, ChoiceRequest, GenerateRequest, Message, Model, Prompt, Requests
+from harness.scoring.item import Item
 from harness.scoring.labels import choose
-from harness.scoring.scorers import SCORERS, checked_score, default_scorer, prove_scorer
+from harness.scoring.scorers import checked_score, default_scorer, prove_scorer
 from harness.specs.suite import Suite
 
 OnEvent = Callable[..., None]
@@ -46,7 +47,7 @@ def evaluate(
         CancelledError: `should_stop` said so between two batches; finished batches are kept.
         StatsError: the suite's scorer can't tell right from wrong.
     """
-    prove_scorer(work.scorer, SCORERS[work.scorer], [record.targets for record in work.records])
+    prove_scorer(work.scorer, [Item(None, record.targets, options=work.labels) for record in work.records])
     requests = build_requests(work)
     log = SampleLog(path, Header(model.identity.digest, _requests_digest(work, requests)))
     try:
@@ -82,7 +83,7 @@ def to_sample(work: Work, record: Record, answer: Answer) -> Sample:
     error = answer.error or (None if parsed is not None else "no answer could be read")
     return Sample(
         id=record.id, gold=record.targets, answer=parsed,
-        score=checked_score(work.scorer, SCORERS[work.scorer], parsed, record.targets),
+        score=checked_score(work.scorer, Item(parsed, record.targets, options=work.labels)).value,
         slices=record.slices, unit=record.unit, confidence=confidence, label_probs=probs,
         output=answer.text, prompt_digest=answer.prompt_digest, prompt_tok=answer.prompt_tok,
         output_tok=answer.output_tok, latency_ms=answer.latency_ms, is_truncated=answer.is_truncated,

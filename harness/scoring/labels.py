@@ -1,10 +1,13 @@
-"""From log-probabilities of labels to a label, its probability and a score."""
+"""Labels: one chosen by log-probability, or a set of them; and their scores."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
+
+from harness.scoring.counts import Cells, as_counts, f1_value, set_counts, total
+from harness.scoring.item import Item, Score
 
 
 class Choice(NamedTuple):
@@ -34,6 +37,45 @@ def choose(labels: Sequence[str], logprobs: Sequence[float]) -> Choice | None:
     return Choice(best, probs[best], probs)
 
 
-def score_label(answer: str | None, gold: Sequence[str]) -> float:
-    """1.0 if the label is one of the gold labels, to the letter; else 0.0."""
-    return float(answer is not None and answer in gold)
+def label(item: Item) -> Score:
+    """1 if the label is one of the gold labels, to the letter."""
+    return Score(float(item.answer is not None and item.answer in item.targets))
+
+
+def choice(item: Item) -> Score:
+    """1 if the answer is the gold option. A gold that is no option's text is its index, counted from 0."""
+    return Score(float(item.answer is not None and item.answer in _gold_options(item)))
+
+
+def label_set(item: Item) -> Score:
+    """F1 of the labels that were named against those that hold; counts by label.
+
+    An answer that could not be read names nothing: it is wrong even where no label holds.
+    """
+    meant = gold_labels(item)
+    if not isinstance(item.parsed, list | tuple):
+        return Score(0.0, as_counts(set_counts((), meant)), "unread")
+    counts = set_counts([str(value) for value in item.parsed], meant)
+    value = f1_value(total(counts))
+    return Score(value, as_counts(counts), None if value == 1.0 else _set_error(total(counts)))
+
+
+def gold_labels(item: Item) -> tuple[str, ...]:
+    """The labels that hold: the record's list where it is one, which may be empty, else its texts."""
+    if isinstance(item.target, list | tuple):
+        return tuple(str(value) for value in item.target)
+    return item.targets
+
+
+def _gold_options(item: Item) -> set[str]:
+    golds = set(item.targets)
+    if golds & set(item.options):
+        return golds
+    places = [int(gold) for gold in golds if gold.isascii() and gold.isdigit() and len(gold) < 6]
+    return {item.options[place] for place in places if place < len(item.options)} or golds
+
+
+def _set_error(cells: Cells) -> str:
+    if not cells.tp:
+        return "no_label_right"
+    return "both" if cells.fp and cells.fn else "extra_labels" if cells.fp else "missing_labels"

@@ -3,51 +3,94 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from harness.errors import StatsError
-from harness.scoring.labels import score_label
-from harness.scoring.text import exact, normalised
+from harness.scoring.canaries import CANARIES, Canaries, MakeCanaries, text_canaries
+from harness.scoring.fields import fields, valid_json
+from harness.scoring.item import Item, Score, Scorer
+from harness.scoring.labels import choice, label, label_set
+from harness.scoring.number_match import number
+from harness.scoring.ranking import hits_at, ndcg, reciprocal_rank, token_probability
+from harness.scoring.spans import spans_chars, spans_exact, spans_overlap, spans_tokens
+from harness.scoring.text import exact, normalised, token_f1
 
-Scorer = Callable[[str | None, Sequence[str]], float]
+SCORERS: Mapping[str, Scorer] = MappingProxyType({
+    "label": label, "choice": choice, "label_set": label_set, "exact": exact, "normalised": normalised,
+    "token_f1": token_f1, "number": number, "fields": fields, "valid_json": valid_json,
+    "spans_exact": spans_exact, "spans_overlap": spans_overlap, "spans_chars": spans_chars,
+    "spans_tokens": spans_tokens, "reciprocal_rank": reciprocal_rank, "hits_at": hits_at, "ndcg": ndcg,
+    "token_probability": token_probability,
+})  # fmt: skip
 
-SCORERS: Mapping[str, Scorer] = {"label": score_label, "exact": exact, "normalised": normalised}
+_DEFAULTS = {
+    "classify": "label", "verify": "label", "choice": "choice", "multi_label": "label_set", "extract": "fields",
+    "spans": "spans_overlap", "number": "number", "answer": "normalised", "generate": "normalised",
+    "rank": "reciprocal_rank", "perplexity": "token_probability",
+}  # fmt: skip
+MAX_PROVEN = 50
+"""Records of a suite whose golds go through a scorer as canaries."""
 
 
 def default_scorer(task: str) -> str:
     """The scorer's name that a task takes when its suite names none."""
-    return "label" if task == "classify" else "normalised"
+    return _DEFAULTS[task]
 
 
-def prove_scorer(name: str, scorer: Scorer, golds: Sequence[Sequence[str]]) -> None:
+def prove_scorer(
+    name: str, items: Sequence[Item], *, scorer: Scorer | None = None, make: MakeCanaries | None = None
+) -> None:
     """Sends known-good and known-bad answers of this very suite through the scorer.
 
+    `items` hold the golds, with the suite's settings, and no answer; of many, 50 spread evenly are taken.
+    `scorer` and `make` are for a scorer that has no name here, such as a judge.
+
     Raises:
-        StatsError: a gold answer does not score 1, or a wrong, empty or missing one does not score 0.
+        StatsError: a gold answer does not score high enough, or a wrong, empty or missing one too high.
     """
-    for gold in golds[:50]:
-        for good in gold:
-            _expect(name, scorer, good, gold, 1.0)
-        for bad in (None, "", f"\u2297 not {gold[0]}"):
-            _expect(name, scorer, bad, gold, 0.0)
+    judged = scorer or _named(name)
+    step = max(len(items) // MAX_PROVEN, 1)
+    for item in items[::step][:MAX_PROVEN]:
+        canaries = (make or CANARIES.get(name, text_canaries))(item)
+        for good in canaries.good:
+            _expect(name, judged, good, canaries, is_good=True)
+        for bad in canaries.bad:
+            _expect(name, judged, bad, canaries, is_good=False)
 
 
-def checked_score(name: str, scorer: Scorer, answer: str | None, gold: Sequence[str]) -> float:
-    """The score, a finite number from 0 to 1.
+def checked_score(name: str, item: Item, *, scorer: Scorer | None = None) -> Score:
+    """The score: its value a finite number from 0 to 1, its counts whole and not negative.
 
     Raises:
         StatsError: the scorer gave anything else; NaN would compare as neither better nor worse.
     """
-    score = scorer(answer, gold)
-    if not (math.isfinite(score) and 0.0 <= score <= 1.0):
-        raise StatsError(f"scorer {name!r} gave {score!r} for {answer!r}, wanted a number from 0 to 1")
+    score = (scorer or _named(name))(item)
+    if not (math.isfinite(score.value) and 0.0 <= score.value <= 1.0):
+        raise StatsError(
+            f"scorer {name!r} gave {score.value!r} for {item.answer!r}, wanted a number from 0 to 1"
+        )
+    wrong = [cells for cells in score.counts.values() if any(type(n) is not int or n < 0 for n in cells)]
+    if wrong:
+        raise StatsError(
+            f"scorer {name!r} counts {wrong[0]!r} for {item.answer!r}, wanted whole numbers from 0"
+        )
     return score
 
 
-def _expect(name: str, scorer: Scorer, answer: str | None, gold: Sequence[str], wanted: float) -> None:
-    found = scorer(answer, gold)
-    if found != wanted:
-        raise StatsError(
-            f"scorer {name!r} can't tell right from wrong: canary answer {answer!r} to gold {list(gold)!r} "
-            f"scores {found!r}, wanted {wanted}"
-        )
+def _named(name: str) -> Scorer:
+    if name not in SCORERS:
+        raise StatsError(f"no scorer is named {name!r}", hint=f"one of {', '.join(sorted(SCORERS))}")
+    return SCORERS[name]
+
+
+def _expect(name: str, scorer: Scorer, item: Item, canaries: Canaries, *, is_good: bool) -> None:
+    found = checked_score(name, item, scorer=scorer).value
+    if found >= canaries.good_at_least if is_good else found <= canaries.bad_at_most:
+        return
+    wanted = f"at least {canaries.good_at_least}" if is_good else f"at most {canaries.bad_at_most}"
+    shown = item.answer if item.parsed is None else item.parsed
+    raise StatsError(
+        f"scorer {name!r} can't tell right from wrong: canary answer {shown!r} to gold "
+        f"{list(item.targets) or item.target!r} scores {found!r}, wanted {wanted}"
+    )

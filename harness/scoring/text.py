@@ -5,23 +5,32 @@ from __future__ import annotations
 import re
 import string
 import unicodedata
-from collections.abc import Sequence
+from collections import Counter
+
+from harness.scoring.item import Item, Score
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
-def exact(answer: str | None, gold: Sequence[str]) -> float:
-    """1.0 if the answer is one of the gold texts, apart from white space at its ends; else 0.0."""
-    return float(answer is not None and answer.strip() in {text.strip() for text in gold})
+def exact(item: Item) -> Score:
+    """1 if the answer is one of the gold texts, apart from white space at its ends."""
+    answer = item.answer
+    return Score(float(answer is not None and answer.strip() in {text.strip() for text in item.targets}))
 
 
-def normalised(answer: str | None, gold: Sequence[str]) -> float:
-    """1.0 if the answer equals a gold text after `normalise`; else 0.0. An answer of nothing is wrong."""
-    if answer is None:
-        return 0.0
-    found = normalise(answer)
-    return float(bool(found) and found in {normalise(text) for text in gold})
+def normalised(item: Item) -> Score:
+    """1 if the answer equals a gold text after `normalise`. An answer of nothing is wrong."""
+    found = normalise(item.answer or "")
+    return Score(float(bool(found) and found in {normalise(text) for text in item.targets}))
+
+
+def token_f1(item: Item) -> Score:
+    """F1 of the words that answer and gold share, the best over the gold texts; as SQuAD's official evaluation."""
+    words = Counter(normalise(item.answer or "").split())
+    return Score(
+        max((_overlap_f1(words, Counter(normalise(gold).split())) for gold in item.targets), default=0.0)
+    )
 
 
 def normalise(text: str) -> str:
@@ -31,3 +40,8 @@ def normalise(text: str) -> str:
     """
     plain = unicodedata.normalize("NFKC", text).casefold().translate(_PUNCTUATION)
     return " ".join(_ARTICLES.sub(" ", plain).split())
+
+
+def _overlap_f1(a: Counter[str], b: Counter[str]) -> float:
+    total = a.total() + b.total()
+    return 2 * (a & b).total() / total if total else 0.0

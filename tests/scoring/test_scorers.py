@@ -1,11 +1,28 @@
 import math
+from typing import get_args
 
 import pytest
 
 from harness.errors import StatsError
-from harness.scoring.labels import choose, score_label
-from harness.scoring.scorers import SCORERS, checked_score, prove_scorer
+from harness.scoring.item import Item, Score
+from harness.scoring.labels import choose, label
+from harness.scoring.scorers import CANARIES, SCORERS, checked_score, default_scorer, prove_scorer
 from harness.scoring.text import exact, normalise, normalised
+from harness.specs.suite import Task
+
+GOLDS = {
+    "number": Item(None, ("12.5",), target=12.5),
+    "fields": Item(None, (), target={"name": "Ann", "price": 4.5, "tags": ["x", "y"], "size": None}),
+    "spans": Item(None, ("the notice",), context="Read the notice twice.", target=["the notice"]),
+}
+TEXTS = [
+    Item(None, ("Governing Law",), options=("Governing Law", "Warranty")),
+    Item(None, ("Warranty", "Payment Terms")),
+]
+
+
+def golds_for(name: str) -> list[Item]:
+    return [GOLDS[name.split("_")[0]]] if name.split("_")[0] in GOLDS else TEXTS
 
 
 def test_the_most_probable_label_is_chosen_with_its_probability() -> None:
@@ -28,30 +45,54 @@ def test_unusable_log_probabilities_are_no_answer(logprobs: list[float]) -> None
     assert choose(["a", "b"], logprobs) is None
 
 
-def test_a_missing_answer_is_wrong() -> None:
-    assert [scorer(None, ["a"]) for scorer in SCORERS.values()] == [0.0] * len(SCORERS)
+@pytest.mark.parametrize("name", sorted(SCORERS))
+def test_a_missing_answer_is_wrong(name: str) -> None:
+    assert [checked_score(name, item).value for item in golds_for(name)] == [0.0] * len(golds_for(name))
 
 
 def test_normalisation_drops_case_articles_and_punctuation() -> None:
     assert normalise("  The State of New-York. ") == "state of newyork"
-    assert normalised("the State of Delaware", ["State of Delaware."]) == 1.0
-    assert normalised("the", ["a"]) == 0.0
-    assert exact(" x ", ["x"]) == 1.0
-    assert score_label("x ", ["x"]) == 0.0
+    assert normalised(Item("the State of Delaware", ("State of Delaware.",))).value == 1.0
+    assert normalised(Item("the", ("a",))).value == 0.0
+    assert exact(Item(" x ", ("x",))).value == 1.0
+    assert label(Item("x ", ("x",))).value == 0.0
 
 
 @pytest.mark.parametrize("name", sorted(SCORERS))
 def test_each_scorer_tells_its_canaries_apart(name: str) -> None:
-    prove_scorer(name, SCORERS[name], [["Governing Law"], ["Warranty", "Payment Terms"]])
+    prove_scorer(name, golds_for(name))
 
 
-@pytest.mark.parametrize("constant", [0.0, 1.0])
-def test_a_scorer_that_always_says_the_same_is_stopped(constant: float) -> None:
-    with pytest.raises(StatsError, match="can't tell right from wrong"):
-        prove_scorer("constant", lambda _answer, _gold: constant, [["a"]])
+@pytest.mark.parametrize("task", get_args(Task))
+def test_every_task_has_a_scorer_of_its_own(task: str) -> None:
+    assert default_scorer(task) in SCORERS
+
+
+@pytest.mark.parametrize("constant", [0.0, 1.0, math.nan])
+@pytest.mark.parametrize("name", sorted(SCORERS))
+def test_a_scorer_that_always_says_the_same_is_stopped(name: str, constant: float) -> None:
+    with pytest.raises(StatsError, match=r"can't tell right from wrong|wanted a number"):
+        prove_scorer(name, golds_for(name), scorer=lambda _item: Score(constant))
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -0.1, 1.1])
 def test_a_score_that_is_no_score_is_refused(value: float) -> None:
     with pytest.raises(StatsError, match="wanted a number"):
-        checked_score("odd", lambda _answer, _gold: value, "a", ["a"])
+        checked_score("odd", Item("a", ("a",)), scorer=lambda _item: Score(value))
+
+
+@pytest.mark.parametrize("cells", [(-1, 0, 0), (0.5, 0, 0)])
+def test_counts_that_count_nothing_are_refused(cells: tuple[int, int, int]) -> None:
+    with pytest.raises(StatsError, match="wanted whole numbers"):
+        checked_score("odd", Item("a", ("a",)), scorer=lambda _item: Score(1.0, {"x": cells}))
+
+
+def test_an_unknown_scorer_is_named_with_those_there_are() -> None:
+    with pytest.raises(StatsError, match="no scorer is named 'labels'") as caught:
+        checked_score("labels", Item("a", ("a",)))
+
+    assert "label_set" in caught.value.hint
+
+
+def test_every_canary_belongs_to_a_scorer() -> None:
+    assert set(CANARIES) <= set(SCORERS)

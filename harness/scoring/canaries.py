@@ -1,0 +1,162 @@
+"""Answers that are known to be right or wrong, made of a suite's own golds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from harness.scoring.fields import gold_object
+from harness.scoring.item import Item
+from harness.scoring.labels import gold_labels
+from harness.scoring.number_match import gold_quantities
+from harness.scoring.numbers import Quantity
+from harness.scoring.spans import gold_spans
+
+ODD = "\u2297"
+"""A sign that no gold answer begins with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Canaries:
+    """Items whose scores are known."""
+
+    good: tuple[Item, ...]
+    bad: tuple[Item, ...]
+    good_at_least: float = 1.0
+    bad_at_most: float = 0.0
+
+
+MakeCanaries = Callable[[Item], Canaries]
+
+
+def text_canaries(item: Item) -> Canaries:
+    """Each gold text; none, an empty one, and one that no gold is."""
+    first = item.targets[0] if item.targets else ""
+    return Canaries(_said(item, *item.targets), _said(item, None, "", f"{ODD} not {first}"))
+
+
+def loose_text_canaries(item: Item) -> Canaries:
+    """As `text_canaries`, for scorers that give something for words in common."""
+    return replace(text_canaries(item), bad=_said(item, None, "", ODD * 8))
+
+
+def choice_canaries(item: Item) -> Canaries:
+    """The gold option by its text; other options, none."""
+    golds = [item.options[int(t)] if _is_index(t, item) else t for t in item.targets]
+    others = [option for option in item.options if option not in golds][:3]
+    return Canaries(
+        _said(item, *golds), _said(item, None, "", f"{ODD} not {golds[0] if golds else ''}", *others)
+    )
+
+
+def label_set_canaries(item: Item) -> Canaries:
+    """All gold labels; nothing read, and a label that nobody gave."""
+    golds = list(gold_labels(item))
+    return Canaries(_parsed(item, golds), _parsed(item, None, [f"{ODD} {golds[0] if golds else ''}"]))
+
+
+def number_canaries(item: Item) -> Canaries:
+    """The gold number; none, NaN, its negative, a thousand times it and its half."""
+    golds = gold_quantities(item)
+    if not golds:
+        return Canaries(_said(item, *item.targets), ())
+    if item.settings.get("list"):
+        return Canaries(_parsed(item, [gold.to_json() for gold in golds]), _parsed(item, None, []))
+    bad = [far for times in (1000.0, -1.0, 0.5) if (far := _far(golds[0], times, item)) is not None]
+    good = [gold.to_json() for gold in golds]
+    return Canaries(_parsed(item, *good), (*_parsed(item, float("nan"), *bad), *_said(item, None, "")))
+
+
+def field_canaries(item: Item) -> Canaries:
+    """The gold object; none, a list, and an object with nothing but an invented field."""
+    gold = gold_object(item)
+    said = _any_of_lists(gold) if item.settings.get("gold_lists") == "any" else gold
+    invented = dict.fromkeys(gold, f"{ODD} invented")
+    return Canaries(
+        _parsed(item, said), _parsed(item, None, ["a list"], invented) if gold else _said(item, None)
+    )
+
+
+def json_canaries(item: Item) -> Canaries:
+    """An object with the keys that the suite wants; broken JSON, a list, a doubled key, NaN."""
+    required = item.settings.get("required", ())
+    keys = [required] if isinstance(required, str) else [str(key) for key in required]
+    bad = ('{"a": 1', "[]", '{"a": 1, "a": 2}', '{"a": NaN}', "", None)
+    return Canaries(_parsed(item, dict.fromkeys(keys, 1)), _said(item, *bad))
+
+
+def span_canaries(item: Item) -> Canaries:
+    """The gold spans; nothing read, and a quote that the text does not hold."""
+    gold = [
+        {"label": span.label, "start": span.places[0].start, "end": span.places[0].end}
+        for span in gold_spans(item)
+        if span.places
+    ]
+    return Canaries(_parsed(item, gold), _parsed(item, None, [{"text": ODD * 8, "start": None, "end": None}]))
+
+
+def rank_canaries(item: Item) -> Canaries:
+    """The gold options first; none, and an order without them."""
+    best = _by_grade(item)
+    others = [option for option in item.options if option not in best]
+    return Canaries(_parsed(item, [*best, *others]), _parsed(item, None, [], [f"{ODD} no option"]))
+
+
+def probability_canaries(item: Item) -> Canaries:
+    """A text that is certain; one that is impossible, NaN, and none."""
+    bad = ({"logprob": -1e9, "tok": 1}, {"logprob": float("nan"), "tok": 1}, {"logprob": 0.0, "tok": 0}, None)
+    return Canaries(_parsed(item, {"logprob": 0.0, "tok": 1}), _parsed(item, *bad))
+
+
+def _said(item: Item, *answers: str | None) -> tuple[Item, ...]:
+    return tuple(replace(item, answer=answer, parsed=None) for answer in answers)
+
+
+def _parsed(item: Item, *values: Any) -> tuple[Item, ...]:
+    return tuple(replace(item, answer=None, parsed=value) for value in values)
+
+
+def _is_index(text: str, item: Item) -> bool:
+    is_number = text.isascii() and text.isdigit() and len(text) < 6
+    return is_number and text not in item.options and int(text) < len(item.options)
+
+
+def _far(gold: Quantity, times: float, item: Item) -> dict[str, Any] | None:
+    """The gold, so many times as large; None where the suite's own tolerance takes in that too."""
+    number = gold.number * times if gold.number else 1e9
+    if item.settings.get("sign") == "ignore":
+        number = abs(number)
+    allowed = (float(item.settings.get("absolute", 0.0)) + float(item.settings.get("tolerance", 0.0)) * abs(gold.number)
+               + 10.0**-gold.decimals)  # fmt: skip
+    is_far = abs(abs(number) - abs(gold.number)) > allowed or (
+        number * gold.number < 0 and 2 * abs(number) > allowed
+    )
+    return replace(gold, number=number).to_json() if is_far else None
+
+
+def _any_of_lists(gold: Mapping[str, Any]) -> dict[str, Any]:
+    """The object with one value of each list: what is asked for where any value is right."""
+    return {key: _any_of(value) for key, value in gold.items()}
+
+
+def _any_of(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return _any_of_lists(value)
+    return value[0] if isinstance(value, list) and value else value
+
+
+def _by_grade(item: Item) -> list[str]:
+    if isinstance(item.target, Mapping):
+        return [str(option) for option in sorted(item.target, key=lambda option: -float(item.target[option]))]
+    return list(item.targets)
+
+
+CANARIES: Mapping[str, MakeCanaries] = {
+    "token_f1": loose_text_canaries, "choice": choice_canaries, "label_set": label_set_canaries,
+    "number": number_canaries, "fields": field_canaries, "valid_json": json_canaries,
+    "spans_exact": span_canaries, "spans_overlap": span_canaries, "spans_chars": span_canaries,
+    "spans_tokens": span_canaries, "reciprocal_rank": rank_canaries, "hits_at": rank_canaries, "ndcg": rank_canaries,
+    "token_probability": probability_canaries,
+}  # fmt: skip
+"""What proves a scorer; those that are not here take `text_canaries`."""
