@@ -11,10 +11,11 @@ import pytest
 from harness.data.records import Record
 from harness.errors import IntegrityError
 from harness.evals.gate import combine
-from harness.evals.ledger import HEAD, LEDGER, Ledger, sealed_digest
+from harness.evals.ledger import LEDGER, Ledger, sealed_digest
 from harness.evals.results import State
 from harness.specs.gate import Gate
 
+HEAD = "attempts.head.json"
 ITEMS, OTHER_ITEMS = "a" * 64, "b" * 64
 GATE = Gate(metric="accuracy", at_least=0.8)
 
