@@ -87,8 +87,8 @@ class Chain:
 
     def _check_head(self, entries: Sequence[Entry]) -> None:
         """A process that was killed between the line and the head has left one line more than the head knows."""
-        head = read_json(self._head) if self._head.exists() else {"n": 0, "last": START}
-        known = int(head["n"])
+        head: Entry = read_json(self._head) if self._head.exists() else {"n": 0, "last": START}
+        known: int = head["n"]
         if not known <= len(entries) <= known + 1 or _digest(entries[:known]) != head["last"]:
             raise self._broken(f"{known} lines were written down, {len(entries)} are there")
 

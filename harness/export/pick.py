@@ -1,4 +1,12 @@
-"""Which file ships: the smallest that passes every rule and fits the device, and why each other does not."""
+"""Which file ships: the smallest that passes every rule and fits the device, and why each other does not.
+
+All files are judged on the same items, so taking the smallest of those that happen to pass would be choosing by the
+gate: of k files that are all too bad, one would slip through with up to k · alpha. The files are therefore tried in a
+fixed sequence, from the largest to the smallest, and the first that does not pass ends it. To ship a file that is too
+bad, the first such file of the sequence must pass falsely, which happens with probability alpha, however many files
+there are (Maurer, Hothorn & Lehmacher 1995; Westfall & Krishen 2001, J. Statistical Planning and Inference 99, 25-40).
+The order is that of their sizes, which know nothing of the answers.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +56,10 @@ class Choice:
 
 def pick(candidates: Sequence[Candidate], device: Device, *, max_mean_kl: float | None = None) -> Choice:
     """The smallest candidate that passes; of two equally small ones the one nearer to its parent."""
-    obstacles = {one.quant: obstacle(one, device, max_mean_kl) for one in candidates}
+    end = _sequence_end(candidates)
+    obstacles = {
+        one.quant: obstacle(one, device, max_mean_kl) or _out_of_sequence(one, end) for one in candidates
+    }
     able = [one for one in candidates if obstacles[one.quant] is None]
     best = min(able, key=_preference, default=None)
     rows = (
@@ -56,6 +67,18 @@ def pick(candidates: Sequence[Candidate], device: Device, *, max_mean_kl: float 
         for one in candidates
     )
     return Choice(best.quant if best else None, tuple(rows))
+
+
+def _sequence_end(candidates: Sequence[Candidate]) -> Candidate | None:
+    """The first file, from the largest to the smallest, that does not pass; None where all do."""
+    ladder = sorted(candidates, key=lambda one: -one.bytes)
+    return next((one for one in ladder if one.verdict is None or one.verdict.verdict is not State.PASS), None)
+
+
+def _out_of_sequence(one: Candidate, end: Candidate | None) -> str | None:
+    if end is None or one.bytes > end.bytes:
+        return None
+    return f"passes, but the larger {end.quant} does not, and that ended the sequence of tries"
 
 
 def _preference(one: Candidate) -> tuple[int, float, str]:

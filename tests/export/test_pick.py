@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+import random
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from harness.evals.results import RuleVerdict, State, Verdict
 from harness.export.pick import Candidate, pick
 from harness.specs.device import Device
+from harness.stats.proportions import at_least_p
 
 DEVICE = Device(name="laptop", memory_mb=400)
 
@@ -73,12 +76,48 @@ def test_of_two_equally_small_files_the_nearer_one_is_picked() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(1, 500), st.sampled_from([*State, None])), max_size=8))
-def test_what_is_picked_passes_and_nothing_smaller_does(rows: list[tuple[int, State | None]]) -> None:
+def test_what_is_picked_passes_as_all_larger_ones_do_and_nothing_smaller_does(rows: list[tuple[int, State | None]]) -> None:
     candidates = [candidate(f"q{index}", mb, state, memory_mb=None) for index, (mb, state) in enumerate(rows)]
 
     choice = pick(candidates, DEVICE)
 
-    able = [mb for mb, state in rows if state is State.PASS and mb <= DEVICE.memory_mb]
+    end = max((mb for mb, state in rows if state is not State.PASS), default=0)
+    able = [mb for mb, state in rows if state is State.PASS and end < mb <= DEVICE.memory_mb]
     picked = [row for row in choice.rows if row.is_picked]
     assert [row.bytes for row in picked] == ([min(able) * 2**20] if able else [])
     assert all(row.reason for row in choice.rows)
+
+
+def test_no_file_is_picked_behind_one_that_does_not_pass() -> None:
+    choice = pick(
+        [candidate("q8_0", 140), candidate("q5_k_m", 110, State.INCONCLUSIVE), candidate("q4_k_m", 100)],
+        DEVICE,
+    )
+
+    assert choice.picked == "q8_0"
+    assert {row.quant: row.reason for row in choice.rows}["q4_k_m"] == (
+        "passes, but the larger q5_k_m does not, and that ended the sequence of tries"
+    )
+
+
+def test_a_file_that_passes_and_is_too_large_for_the_device_does_not_end_the_sequence() -> None:
+    choice = pick([candidate("q8_0", 500), candidate("q4_k_m", 100)], DEVICE)
+
+    assert choice.picked == "q4_k_m"
+
+
+def test_of_files_that_are_all_too_bad_one_ships_no_more_often_than_a_single_one_would() -> None:
+    """Five files, each 0.80 right where 0.80 must be exceeded, independent: the worst case for whoever may choose."""
+    draw, runs, shipped, chosen = random.Random(17), 4000, 0, 0
+    least = next(hits for hits in range(201) if at_least_p(hits, 200, 0.8) <= 0.05)
+    for _ in range(runs):
+        passes = [sum(draw.random() < 0.8 for _ in range(200)) >= least for _ in range(5)]
+        files = [
+            candidate(f"q{mb}", mb, State.PASS if passed else State.INCONCLUSIVE)
+            for mb, passed in zip((140, 120, 110, 100, 90), passes, strict=True)
+        ]
+        shipped += pick(files, DEVICE).picked is not None
+        chosen += any(passes)
+
+    assert shipped / runs <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / runs)
+    assert chosen / runs > 0.15  # what taking any that passes would do
