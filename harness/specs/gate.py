@@ -25,6 +25,8 @@ CALIBRATED_METRICS = ("coverage", "abstention")
 """Judged with thresholds that the calibration split gave."""
 PAIRED_METRICS = ("accuracy", "score", "brier")
 SEQUENTIAL_METRICS = RATES
+FROZEN_METRICS = ("accuracy", "recall", "error_rate", "truncated_rate")
+"""Shares of records, whose number in the whole suite is known beforehand."""
 LESS_IS_BETTER = (*EDGE_METRICS, "error_rate", "truncated_rate", "brier", "ece")
 
 
@@ -95,6 +97,11 @@ class Gate(Document):
     """Largest probability of a false PASS."""
     beta: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.05
     """Largest probability of a false FAIL."""
+    population: Literal["open", "frozen"] = "open"
+    """`open`: the records stand for all that will ever be asked. `frozen`: the suite's own records are all that is
+    meant; bounds are those of drawing without replacement, and the score itself where every record was scored."""
+    acknowledge: str | None = None
+    """Why a rule is kept whose margin is finer than the records can show; `harness check` refuses it without."""
     binding: bool = False
     """Nobody can waive it."""
     stages: tuple[str, ...] = ()
@@ -211,6 +218,12 @@ class Gate(Document):
             yield "per names a key twice"
 
     def _design_problems(self) -> Iterator[str]:
+        if self.acknowledge is not None and not self.acknowledge.strip():
+            yield "acknowledge is empty: give the reason"
+        if self.population == "frozen" and (
+            self.metric not in FROZEN_METRICS or self.bound is None or self.design != "fixed"
+        ):
+            yield f"population: frozen judges {', '.join(FROZEN_METRICS)} with a bound and design: fixed"
         if self.design == "fixed":
             for key in ("n_max", "max_parts"):
                 if getattr(self, key) is not None:

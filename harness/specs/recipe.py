@@ -87,6 +87,9 @@ class Recipe(Document):
     tune: Tune = Tune()
     preflight: Preflight = Preflight()
     gates: Annotated[tuple[Gate, ...], Field(min_length=1)]
+    attempts: Literal["spend", "count"] = "spend"
+    """Candidates tried on the same evaluation records: `spend` holds attempt k to alpha · 6/(π² k²), so that all
+    of them together err at `alpha`; `count` leaves `alpha` to each, and the verdict says what that adds up to."""
     export: Export = Export()
     device: Device = Device(name="cpu")
 
