@@ -13,9 +13,12 @@ from harness.tui.jobs import Jobs
 from harness.tui.keys import BOARD, HELP, Context
 from harness.tui.screens.base import Effect, Screen
 from harness.tui.screens.board import BoardScreen
+from harness.tui.screens.diff import DiffScreen
+from harness.tui.screens.export import ExportScreen
 from harness.tui.screens.help import HelpScreen
 from harness.tui.screens.live import LiveScreen
 from harness.tui.screens.samples import SamplesScreen
+from harness.tui.screens.train import TrainScreen
 from harness.tui.views.board import title_right
 from harness.tui.views.cells import Line, Span, line
 from harness.tui.views.folders import LINES_A_LOOK, Home, RunFolder
@@ -48,8 +51,14 @@ class Desk:
         self._message: Line = ()
         self._message_s = 0.0
         self._before_help = BOARD
-        self.board, self.samples = BoardScreen(self), SamplesScreen(self)
-        found: tuple[Screen, ...] = (self.board, LiveScreen(self), self.samples, HelpScreen(self))
+        self.board, self.samples, self.diff = BoardScreen(self), SamplesScreen(self), DiffScreen(self)
+        others: tuple[Screen, ...] = (
+            LiveScreen(self),
+            TrainScreen(self),
+            ExportScreen(self),
+            HelpScreen(self),
+        )
+        found: tuple[Screen, ...] = (self.board, self.samples, self.diff, *others)
         self.screens = {screen.name: screen for screen in found}
         self._forget()
 
@@ -229,6 +238,20 @@ class Desk:
 
     def do_samples(self) -> None:
         self.go(keys.SAMPLES)
+
+    def do_diff(self) -> None:
+        self.go(keys.DIFF)
+
+    def do_train(self) -> None:
+        self.go(keys.TRAIN)
+
+    def do_export(self) -> None:
+        self.go(keys.EXPORT)
+
+    def do_baseline(self) -> None:
+        if self.info is not None:
+            self.diff.mark_baseline(self.info.run)
+            self.say(f"{self.info.run} is the baseline: 4 compares another run with it", "")
 
     def do_back(self) -> None:
         if not self.here.back():

@@ -8,9 +8,17 @@ from shlex import quote
 
 from harness.jobs.store import RunState
 
-BOARD, LIVE, SAMPLES, HELP = "board", "live", "samples", "help"
-SCREENS = (BOARD, LIVE, SAMPLES)
-TITLES = {BOARD: "Board", LIVE: "Live", SAMPLES: "Samples"}
+BOARD, LIVE, SAMPLES, DIFF, TRAIN, EXPORT, HELP = (
+    "board",
+    "live",
+    "samples",
+    "diff",
+    "train",
+    "export",
+    "help",
+)
+SCREENS = (BOARD, LIVE, SAMPLES, DIFF, TRAIN, EXPORT)
+TITLES = {BOARD: "Board", LIVE: "Live", SAMPLES: "Samples", DIFF: "Diff", TRAIN: "Train", EXPORT: "Export"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +46,10 @@ class Context:
     is_failures_only: bool = False
     is_reading: bool = False
     """Whether the sample's whole text fills the screen."""
+    n_suites: int = 0
+    """On the diff: suites that both sides were scored on."""
+    comparison: tuple[str, ...] | None = None
+    """On the diff: the words of the command that compares the two sides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,16 +123,38 @@ def _no_filter(context: Context) -> str | None:
     return None if context.has_filter or context.is_failures_only else "no filter is set"
 
 
+def _nothing_compared(context: Context) -> str | None:
+    return _no_run(context) or (
+        None if context.comparison else "two stages with samples are needed: m on the board marks a baseline"
+    )
+
+
+def _no_other_suite(context: Context) -> str | None:
+    return _nothing_compared(context) or (
+        None if context.n_suites > 1 else "the two have one suite in common"
+    )
+
+
 def _nothing_to_open(context: Context) -> str | None:
+    if context.screen == DIFF:
+        return _nothing_compared(context) or (
+            None if context.sample else "nothing turned: f lists the others"
+        )
     if context.screen == SAMPLES:
         return _no_sample(context)
-    if context.screen == LIVE or context.pane == "stages":
+    if context.screen in (LIVE, TRAIN, EXPORT) or context.pane == "stages":
         return _no_sources(context)
     return _no_run(context)
 
 
 def _open_twin(context: Context) -> str | None:
     return f"harness show {_run(context)}"
+
+
+def _compare_twin(context: Context) -> str:
+    if context.comparison:
+        return " ".join(["harness", *map(quote, context.comparison)])
+    return f"harness compare {_run(context)} {_run(context)} --stage base --stage-b adapter"
 
 
 def _cancel(context: Context) -> str:
@@ -145,6 +179,18 @@ ACTIONS: tuple[Action, ...] = (
         why_not=_no_sources, twin=_open_twin, is_in_footer=False,
     ),
     Action(
+        ("4",), "diff", "Diff", "Compares the chosen run's stage with a baseline, item by item.",
+        why_not=_no_sources, twin=_compare_twin, is_in_footer=False,
+    ),
+    Action(
+        ("5",), "train", "Train", "Shows the training of the chosen run: curves, checkpoints, data.",
+        why_not=_no_run, twin=lambda c: f"harness attach {_run(c)}", is_in_footer=False,
+    ),
+    Action(
+        ("6",), "export", "Export", "Shows the files of the chosen run: size, fidelity, verdict, and which one ships.",
+        why_not=_no_run, twin=lambda c: f"harness show {_run(c)}", is_in_footer=False,
+    ),
+    Action(
         ("enter",), "open", "open",
         "Goes one deeper: a run to its verdicts or its progress, a stage to its failing samples, a sample to its text.",
         why_not=_nothing_to_open, twin=_open_twin, is_next=True,
@@ -156,7 +202,22 @@ ACTIONS: tuple[Action, ...] = (
     Action(("G", "end"), "last", "last", "The last line.", is_in_footer=False),
     Action(("d", "pagedown"), "page_down", "page", "Half a screen down.", is_in_footer=False),
     Action(("u", "pageup"), "page_up", "page up", "Half a screen up.", is_in_footer=False),
-    Action(("tab",), "pane", "runs/stages", "Moves between the runs and the verdicts.", (BOARD,), why_not=_no_run),
+    Action(("tab",), "pane", "pane", "Moves between the two lists.", (BOARD, DIFF), why_not=_no_run),
+    Action(
+        ("m",), "baseline", "baseline", "Takes this run as the baseline that the others are compared with.", (BOARD,),
+        why_not=_no_sources, is_in_footer=False,
+    ),
+    Action(
+        ("a",), "stage_a", "A's stage", "Shows another stage as A, the baseline.", (DIFF,), why_not=_nothing_compared,
+    ),
+    Action(
+        ("b",), "stage_b", "B's stage", "Shows another stage as B, the candidate.", (DIFF,), why_not=_nothing_compared,
+    ),
+    Action(
+        ("f",), "flips", "lost/gained", "Lists what was lost, what was gained, or both.", (DIFF,),
+        why_not=_nothing_compared,
+    ),
+    Action(("s",), "next_suite", "suite", "Shows the next suite.", (DIFF,), why_not=_no_other_suite),
     Action(
         ("l", "right"), "next_rule", "rule", "Shows the bars of the next rule.", (BOARD,), why_not=_no_other_rule,
     ),
@@ -194,7 +255,7 @@ ACTIONS: tuple[Action, ...] = (
     Action(("z",), "zoom", "zoom", "Gives the sample's text the whole screen.", (SAMPLES,), why_not=_no_sample),
     Action(
         ("x",), "cancel", "stop", "Stops the running job after its current batch; finished work is kept.",
-        (BOARD, LIVE), why_not=_not_running, twin=_cancel, is_next=True,
+        (BOARD, LIVE, TRAIN), why_not=_not_running, twin=_cancel, is_next=True,
     ),
     Action(
         ("X",), "cancel_now", "stop now", "Stops the running job at once; finished batches are kept.", (BOARD, LIVE),
@@ -202,7 +263,8 @@ ACTIONS: tuple[Action, ...] = (
     ),
     Action(
         ("r",), "resume", "resume", "Starts a run that was stopped, failed or died; it goes on where it was.",
-        (BOARD, LIVE), why_not=_not_resumable, twin=lambda c: c.command or f"harness show {_run(c)}", is_next=True,
+        (BOARD, LIVE, TRAIN), why_not=_not_resumable, twin=lambda c: c.command or f"harness show {_run(c)}",
+        is_next=True,
     ),
     Action(
         ("y",), "copy", "copy command", "Copies the command that shows the same as this screen, or the sample's name.",
@@ -246,7 +308,11 @@ def twin_of_screen(context: Context) -> str:
     """The command that shows what the screen shows."""
     if context.run is None or context.screen == BOARD:
         return "harness board --plain"
-    if context.screen == LIVE:
+    if context.screen == DIFF:
+        return _compare_twin(context)
+    if context.screen == EXPORT:
+        return f"harness show {_run(context)}"
+    if context.screen in (LIVE, TRAIN):
         return f"harness attach {_run(context)}"
     sample = f" {quote(context.sample)}" if context.screen == SAMPLES and context.sample else ""
     return f"harness show {_run(context)}{sample}"

@@ -24,6 +24,16 @@ def samples(home: Path, *, run: str | None = None, cells: int = CELLS, ascii: bo
     return _screen(home, "samples", run, cells, ascii)
 
 
+def train(home: Path, *, run: str | None = None, cells: int = CELLS, ascii: bool = False) -> str:
+    """The training of a run, as lines of text."""
+    return _screen(home, "train", run, cells, ascii)
+
+
+def export(home: Path, *, run: str | None = None, cells: int = CELLS, ascii: bool = False) -> str:
+    """The exported files of a run, as lines of text."""
+    return _screen(home, "export", run, cells, ascii)
+
+
 def _screen(home: Path, screen: str, run: str | None, cells: int, is_ascii: bool) -> str:
     from harness.tui.desk import Desk
 

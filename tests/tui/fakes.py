@@ -27,6 +27,11 @@ GATES = [
     {"metric": "accuracy", "at_least": 0.7, "per": "contract"},
     {"metric": "accuracy", "versus": "base", "better_than": 0.0, "per": None},
 ]
+TUNE = {
+    "method": "qlora", "rank": 16, "alpha": 32.0, "batch": 8, "learning_rate": 5e-4, "schedule": "cosine",
+    "max_tokens": 176, "seed": 17,
+}  # fmt: skip
+FILES = {"f16": 269_000_000, "q8_0": 143_000_000, "q5_k_m": 112_000_000, "q4_0": 92_000_000}
 STEPS = [
     "prepare",
     "base",
@@ -62,7 +67,11 @@ class FakeRun:
     def write_manifest(
         self, title: str = "release legal-demo", created: str = "2026-11-22T09:00:00+00:00"
     ) -> None:
-        recipe = {"recipe": "legal-demo", "gates": GATES, "export": {"quants": ["q8_0", "q5_k_m", "q4_0"]}}
+        recipe = {
+            "recipe": "legal-demo", "base": "embedded:smollm2-135m", "tune": TUNE, "gates": GATES,
+            "export": {"quants": ["q8_0", "q5_k_m", "q4_0"], "max_mean_kl": 0.5},
+            "device": {"name": "laptop-cpu", "threads": 2, "memory_mb": 250},
+        }  # fmt: skip
         write_json(
             self.folder / "manifest.json",
             {
@@ -121,12 +130,20 @@ class FakeRun:
         elif step == "train":
             yield from self._train()
         elif step == "export":
-            for name, size in (("f16.gguf", 269_000_000), ("q8_0.gguf", 143_000_000)):
+            for name, size in FILES.items():
                 self.journal.write(
-                    "artifact", name=name, path=f"artifacts/{name}", bytes=size, digest="a" * 64
+                    "artifact", name=name, path=f"artifacts/{name}.gguf", bytes=size, digest="a" * 64
                 )
                 yield "artifact"
+        elif step == "release":
+            rows = [
+                {"quant": name, "bytes": size, "is_picked": name == "q5_k_m", "reason": REASONS[name]}
+                for name, size in FILES.items()
+                if name in REASONS
+            ]
+            write_json(self.folder / "pick.json", {"picked": "q5_k_m", "rows": rows})
         elif step == "preflight":
+            write_json(self.folder / "preflight.json", PREFLIGHT)
             self.journal.write("note", level="warning", text="2 answers stand within 8 tokens of max_tokens")
             yield "note"
 
@@ -179,6 +196,15 @@ class FakeRun:
                 yield "eval.batch"
         card = scorecard(stage, samples)
         write_json(folder / "scorecard.json", card.to_json())
+        if stage in FILES:
+            kl = 0.3 * (FILES["f16"] / FILES[stage] - 1) ** 2 / 4
+            found = {
+                "mean_kl": kl,
+                "top1": 1 - kl / 2,
+                "token_parity": True,
+                "child_peak_mb": FILES[stage] / 5e5,
+            }
+            write_json(self.folder / "stages" / stage / "fidelity.json", found)
         head = card.readings[0]
         self.journal.write(
             "scorecard", stage=stage, suite=SUITE, n=head.n, score=head.score, low=head.low, high=head.high,
@@ -228,6 +254,14 @@ class FakeRun:
         )  # fmt: skip
 
 
+REASONS = {
+    "q8_0": "passes, and is 28% larger than q5_k_m", "q5_k_m": "passes every rule and is the smallest that does",
+    "q4_0": "INCONCLUSIVE: accuracy at least 0.8",
+}  # fmt: skip
+PREFLIGHT = {
+    "examples": 480, "trained": 480, "tokens": 41_200, "supervised_tok": 2_100, "longest_tok": 171,
+    "findings": [{"check": "overlaps", "what": "shared", "ids": [], "limit": 0, "fix": "", "is_fatal": False}],
+}  # fmt: skip
 TITLES = {
     "prepare": "prepare the base model", "preflight": "check the training data", "train": "train with QLoRA",
     "export": "merge and quantize", "release": "write the release",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,6 +15,7 @@ from textual import events
 from textual.pilot import Pilot
 
 from harness.tui.app import HarnessApp
+from harness.tui.comparisons import Answer, Comparisons, Sides
 from harness.tui.desk import Desk
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -33,6 +35,21 @@ class FakeJobs:
 
     def heard(self) -> str | None:
         return None
+
+
+class ComparisonsAtOnce(Comparisons):
+    """Works the comparison out in this process, before it is asked for again."""
+
+    def find(self, sides: Sides) -> Answer:
+        from harness.errors import HarnessError
+        from harness.evals.compare import compare
+
+        folders = [self._home / "runs" / run for run in (sides.run_a, sides.run_b)]
+        try:
+            found = compare(*folders, sides.stage_a, sides.stage_b)
+        except HarnessError as error:
+            return Answer(None, error.message)
+        return Answer(json.loads(json.dumps(found.to_json())))
 
 
 class Terminal:
@@ -82,6 +99,7 @@ async def terminal(
 ) -> AsyncIterator[Terminal]:
     """The terminal on the home folder, with all there is to read read."""
     desk = Desk(home, run=run, jobs=FakeJobs(), now=lambda: NOW_S)  # type: ignore[arg-type]
+    desk.diff.comparisons = ComparisonsAtOnce(home)
     desk.catch_up()
     app = HarnessApp(desk, is_ascii=ascii)
     async with app.run_test(size=size) as pilot:

@@ -270,3 +270,78 @@ def test_the_view_models_load_no_textual() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "False"
+
+
+async def test_the_diff_compares_the_first_stage_with_the_one_under_the_cursor(
+    finished: FakeRun, home: Path
+) -> None:
+    async with terminal(home) as screen:
+        await screen.press("tab", "g", "j")
+        text = await screen.press("4")
+        assert f"A {finished.run} · base  ⇄  B {finished.run} · adapter" in text
+        assert "▲ better" in text
+
+
+async def test_the_stages_of_the_diff_turn_and_are_never_the_same(finished: FakeRun, home: Path) -> None:
+    async with terminal(home) as screen:
+        await screen.press("4")
+        seen = set()
+        for _ in range(8):
+            text = await screen.press("b")
+            line = next(line for line in text.splitlines() if "⇄" in line)
+            a, b = (side.strip() for side in line.split("⇄"))
+            assert a.removeprefix("A ") != b.removeprefix("B "), line
+            seen.add(b)
+        assert len(seen) == 6
+        assert "adapter" in next(line for line in (await screen.press("a")).splitlines() if "⇄" in line)
+
+
+async def test_flips_are_listed_by_what_became_of_them(finished: FakeRun, home: Path) -> None:
+    async with terminal(home) as screen:
+        await screen.press("4")
+        assert "▌↓ " in await screen.press("f")
+        text = await screen.press("f")
+        assert "▌↑ " in text
+        assert "gained only" in text
+        assert "both ways" in await screen.press("f")
+
+
+async def test_enter_on_a_flip_opens_the_candidates_sample(finished: FakeRun, home: Path) -> None:
+    async with terminal(home) as screen:
+        await screen.press("4", "j", "j")
+        flip = screen.desk.context().sample
+        text = await screen.press("enter")
+        assert "▌3 Samples" in text
+        assert f"› {flip}" in text
+
+
+async def test_another_run_is_the_baseline(finished: FakeRun, failed: FakeRun, home: Path) -> None:
+    async with terminal(home) as screen:
+        assert "is the baseline" in await screen.press("m")
+        text = await screen.press("j", "4")
+        assert f"A {finished.run} · base  ⇄  B {failed.run} · base" in text
+        await screen.press("y")
+        assert screen.copied == [f"harness compare {finished.run} {failed.run} --stage base --stage-b base"]
+
+
+async def test_a_diff_of_one_stage_says_what_is_needed(died: FakeRun, home: Path) -> None:
+    async with terminal(home) as screen:
+        assert "m on the board" in await screen.press("4")
+
+
+async def test_a_variant_of_the_export_opens_its_failures(finished: FakeRun, home: Path) -> None:
+    async with terminal(home) as screen:
+        assert "◀ ships" in next(
+            line for line in (await screen.press("6")).splitlines() if line.startswith("▌ ")
+        )
+        await screen.press("j")
+        text = await screen.press("enter")
+        assert "q4_0 × legal-clauses" in text
+        assert "failures only" in text
+
+
+async def test_training_can_be_stopped_from_its_screen(training: FakeRun, home: Path) -> None:
+    async with terminal(home) as screen:
+        assert "41/60 steps" in await screen.press("5")
+        await screen.press("x", "y")
+        assert asked(screen) == [("cancel", training.run, False)]

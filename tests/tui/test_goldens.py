@@ -10,6 +10,7 @@ from screen import check_golden, terminal
 from textual.color import Color
 
 from harness.tui import plain
+from harness.tui.keys import SCREENS
 
 SIZES = [(80, 24), (100, 30), (160, 45)]
 RECORDED = Path(__file__).parents[1] / "golden" / "runs" / "demo"
@@ -34,7 +35,7 @@ async def test_a_finished_release(
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-@pytest.mark.parametrize(("name", "keys"), [("board", ()), ("live", ("2",))])
+@pytest.mark.parametrize(("name", "keys"), [("board", ()), ("live", ("2",)), ("train", ("5",))])
 async def test_a_release_that_trains(
     name: str, keys: tuple[str, ...], size: tuple[int, int], failed: FakeRun, training: FakeRun, home: Path
 ) -> None:
@@ -68,21 +69,21 @@ async def test_an_empty_home_says_how_to_begin(
 
 async def test_ascii_draws_no_other_character(training: FakeRun, home: Path) -> None:
     async with terminal(home, ascii=True) as screen:
-        for key in ("1", "2", "3", "question_mark"):
+        for key in ("1", "2", "3", "4", "5", "6", "question_mark"):
             text = await screen.press(key)
             assert text.isascii(), sorted({char for char in text if not char.isascii()})
             check_golden(f"ascii-{screen.desk.screen}", text)
 
 
-@pytest.mark.parametrize("name", ["board", "live", "samples"])
+@pytest.mark.parametrize("name", ["board", "live", "samples", "diff", "train", "export"])
 async def test_without_colour_every_cell_can_be_read(
     name: str, finished: FakeRun, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with terminal(home) as screen:
-        coloured = await screen.press({"board": "1", "live": "2", "samples": "3"}[name])
+        coloured = await screen.press(str(SCREENS.index(name) + 1))
     monkeypatch.setenv("NO_COLOR", "1")
     async with terminal(home) as screen:
-        text = await screen.press({"board": "1", "live": "2", "samples": "3"}[name])
+        text = await screen.press(str(SCREENS.index(name) + 1))
         check_golden(f"nocolor-{name}", text)
         assert text == coloured
         shades = [contrast(segment) for line in screen.segments() for segment in line if segment.text.strip()]
@@ -131,7 +132,7 @@ def test_plain_text_says_the_same_as_the_screens(finished: FakeRun, home: Path) 
 
 @pytest.mark.skipif(not RECORDED.exists(), reason="no recorded run is kept")
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-@pytest.mark.parametrize("key", ["1", "2", "3"])
+@pytest.mark.parametrize("key", ["1", "2", "3", "4", "5", "6"])
 async def test_a_recorded_release(key: str, size: tuple[int, int], tmp_path: Path) -> None:
     import shutil
 

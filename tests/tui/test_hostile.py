@@ -68,7 +68,25 @@ class HostileRun(FakeRun):
             write_json(folder / "scorecard.json", _shown(self._card(stage)))
             write_json(folder.parent / "verdict.json", _shown(self._verdict(stage)))
         text = self.text
+        finding = {"check": text, "what": text, "ids": [text], "is_fatal": True}
+        checked = {"examples": text, "tokens": text, "findings": [finding, text]}
+        write_json(self.folder / "preflight.json", _shown(checked))
+        row = {"quant": text, "bytes": text, "is_picked": True, "reason": text}
+        rows = [row, {"quant": "q8_0", "reason": text}, text]
+        write_json(self.folder / "pick.json", _shown({"picked": text, "rows": rows}))
         write = self.journal.write
+        write(
+            "train.step",
+            step=1,
+            of=5,
+            loss=1.0,
+            lr=text,
+            grad_norm=text,
+            tok_s=text,
+            eta_s=text,
+            memory_mb=text,
+        )
+        write("train.checkpoint", step=1, path=text, digest=text)
         write("run.start", run=text, job=text, title=text, pid=text, steps=[text, "b"], resumed=False)
         write("step.start", step=text, title=text, index=1, of=2)
         write("step.progress", step=text, done=1, total=2, unit=text, rate=1.0, eta_s=9.0, note=text)
@@ -108,7 +126,8 @@ def _shown(value: Any) -> Any:
 async def test_no_screen_obeys_hostile_text(name: str, home: Path) -> None:
     run = HostileRun(home, HOSTILE[name]).finish()
     async with terminal(home) as screen:
-        for keys in (("1",), ("tab",), ("enter",), ("3",), ("enter",), ("2",), ("question_mark",)):
+        pages = (("4",), ("j",), ("tab",), ("enter",), ("5",), ("6",), ("j",))
+        for keys in (("1",), ("tab",), ("enter",), ("3",), ("enter",), ("2",), *pages, ("question_mark",)):
             text = await screen.press(*keys)
             _check(text, screen.segments(), 100)
         await screen.press("escape", "3", "slash")
@@ -120,7 +139,7 @@ async def test_no_screen_obeys_hostile_text(name: str, home: Path) -> None:
 @pytest.mark.parametrize("name", HOSTILE)
 def test_plain_text_obeys_nothing_either(name: str, home: Path) -> None:
     HostileRun(home, HOSTILE[name]).finish()
-    for show in (plain.board, plain.live, plain.samples):
+    for show in (plain.board, plain.live, plain.samples, plain.train, plain.export):
         text = show(home)
         assert not [char for char in text if char != "\n" and visible(char) != char]
         assert max(map(width, text.splitlines())) <= 100

@@ -174,7 +174,9 @@ def test_where_less_is_better_more_is_worse() -> None:
 
 
 def test_a_verdict_is_a_sign_and_a_word() -> None:
-    assert [verdicts.words(state, 180) for state in State] == ["✓ pass", "✗ FAIL", "? 180 more", "· too few"]
+    assert [verdicts.words(state, 180) for state in State] == [
+        "✓ pass", "✗ FAIL", "? 180 more", "· too few", "~ stale", "w waived",
+    ]  # fmt: skip
     assert verdicts.words(State.INCONCLUSIVE) == "? unsure"
 
 

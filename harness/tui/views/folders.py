@@ -89,6 +89,10 @@ class RunFolder:
         """The manifest; empty where it can't be read."""
         return self._documents.read(self.folder / "manifest.json", _mapping) or {}
 
+    def document(self, name: str) -> dict[str, Any] | None:
+        """The JSON document at this path inside the run; None where it is absent or can't be read."""
+        return self._documents.read(self.folder / name, _mapping)
+
     @property
     def result(self) -> dict[str, Any] | None:
         """The document that the finished run prints, or None."""

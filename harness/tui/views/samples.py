@@ -6,6 +6,7 @@ import json
 import os
 import re
 from array import array
+from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ MAX_LINE_BYTES = 64 * 2**20
 MAX_BATCH = 50_000
 """A file that closes no batch for so long was not written by a run."""
 _SCORE = re.compile(rb'"score": ?(-?[0-9.]+(?:[eE][-+]?[0-9]+)?)[,}\s]')
+_ID = re.compile(rb'\{"id": ?("(?:[^"\\]|\\.)*")')
 _HEADER = b'{"header"'
 _BATCH = re.compile(rb'^\{"batch": ?\d+')
 
@@ -41,6 +43,7 @@ class SampleIndex:
         self._end = 0
         self._first_line = b""
         self._pages: OrderedDict[int, dict[str, Any]] = OrderedDict()
+        self._ids: list[Any] = []
 
     def __len__(self) -> int:
         return len(self._starts)
@@ -105,6 +108,13 @@ class SampleIndex:
                 self._pages.popitem(last=False)
         self._pages.move_to_end(index)
         return self._pages[index]
+
+    def find(self, sample: str) -> int | None:
+        """The place of the sample with this id among what is indexed, or None."""
+        for index, line in self.lines(range(len(self._ids), len(self))):
+            found = _ID.match(line)
+            self._ids.append(json.loads(found[1]) if found else self.data(index).get("id"))
+        return self._ids.index(sample) if sample in self._ids else None
 
     def lines(self, indices: Sequence[int]) -> Iterator[tuple[int, bytes]]:
         """The samples' lines, in the order of the file."""
@@ -245,11 +255,9 @@ class SampleList:
 
     def position_of(self, sample: str) -> int | None:
         """Where in the list the sample with this id is, or None."""
-        wanted = json.dumps(sample).encode()
-        for position, (index, line) in enumerate(self.index.lines(self._matches)):
-            if wanted in line and self.index.data(index).get("id") == sample:
-                return position
-        return None
+        index = self.index.find(sample)
+        at = bisect_left(self._matches, -1 if index is None else index)
+        return at if index is not None and at < len(self._matches) and self._matches[at] == index else None
 
     def failure_from(self, position: int, step: int) -> int | None:
         """The position of the next failure in this direction, or None."""

@@ -9,11 +9,14 @@ from harness.tui.views.cells import Span
 
 GLYPHS = {
     State.PASS: "✓", State.FAIL: "✗", State.INCONCLUSIVE: "?", State.SKIPPED: "·", State.STALE: "~",
-    State.WAIVED: "!",
+    State.WAIVED: "w",
 }  # fmt: skip
 STYLES = {
     State.PASS: "pass", State.FAIL: "fail", State.INCONCLUSIVE: "unsure", State.SKIPPED: "dim",
     State.STALE: "unsure", State.WAIVED: "unsure",
+}  # fmt: skip
+_WORDS = {
+    State.PASS: "pass", State.FAIL: "FAIL", State.SKIPPED: "too few", State.STALE: "stale", State.WAIVED: "waived",
 }  # fmt: skip
 _ORDER = (State.FAIL, State.STALE, State.INCONCLUSIVE, State.WAIVED, State.PASS, State.SKIPPED)
 CELLS = 13
@@ -37,12 +40,12 @@ def style(state: State | None) -> str:
 
 
 def words(state: State | None, needed: int | None = None) -> str:
-    """`✓ pass`, `✗ FAIL`, `? 180 more`, `· too few` or a dash."""
+    """`✓ pass`, `✗ FAIL`, `? 180 more`, `~ stale`, `w waived`, `· too few` or a dash."""
     if state is None:
         return "—"
     if state is State.INCONCLUSIVE:
         return f"? {needed:,} more" if needed and needed < 100_000 else "? unsure"
-    return {State.PASS: "✓ pass", State.FAIL: "✗ FAIL"}.get(state, "· too few")
+    return f"{GLYPHS[state]} {_WORDS[state]}"
 
 
 def badge(state: State | None, needed: int | None = None) -> Span:

@@ -1,0 +1,100 @@
+"""Screen 5: how training goes: curves, what was kept, what it learns from, what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from harness.jobs.store import RunInfo
+from harness.tui.views import numbers
+from harness.tui.views.bars import progress_bar
+from harness.tui.views.cells import Line, Span, beside, between, exactly, fit, fit_line, line, rule
+from harness.tui.views.events import event_lines
+from harness.tui.views.folders import RunFolder
+from harness.tui.views.live import head_lines, training_lines
+from harness.tui.views.numbers import count, number
+from harness.tui.views.progress import Training
+
+TWO_COLUMNS = 90
+SIDE_CELLS = 38
+
+
+def train_body(info: RunInfo, folder: RunFolder, cells: int, rows: int, *, now_s: float) -> list[Line]:
+    """The screen between its frame's lines."""
+    training = folder.progress.training
+    head = [*head_lines(info, folder.progress, cells, now_s=now_s)[:1], _method_line(folder.manifest, cells)]
+    if not training.losses:
+        words = " No training step yet: the base is scored first, and its verdict decides whether training begins."
+        return [*head, rule(cells), *_data_lines(folder, cells), (), line(Span(words, "dim"))]
+    head += [_bar(training, cells), rule(cells)]
+    foot = [rule(cells), *_data_lines(folder, cells), *event_lines(folder.progress, cells, 3)]
+    room = rows - len(head) - len(foot)
+    if cells < TWO_COLUMNS:
+        return [*head, *exactly(training_lines(folder.progress, cells, room, now_s=now_s), room), *foot]
+    left_cells = cells - SIDE_CELLS - 1
+    left = exactly(training_lines(folder.progress, left_cells, room, now_s=now_s), room)
+    right = exactly(_checkpoint_lines(folder, SIDE_CELLS, room), room)
+    return [*head, *beside(left, right, left_cells, cells), *foot]
+
+
+def _method_line(manifest: Mapping[str, Any], cells: int) -> Line:
+    recipe = (manifest.get("document") or {}).get("recipe") or {}
+    tune = recipe.get("tune") or {}
+    rate = number(tune.get("learning_rate"))
+    facts = [
+        str(tune.get("method", "")), f"r{tune.get('rank')} α{number(tune.get('alpha')) or 0:g}",
+        f"batch {tune.get('batch')}", f"lr {rate:.0e} {tune.get('schedule', '')}" if rate else "",
+        f"at most {tune.get('max_tokens')} tokens", f"seed {tune.get('seed')}",
+    ]  # fmt: skip
+    words = " · ".join(filter(None, facts)) if tune else "no recipe on record"
+    return fit_line((Span(f" {recipe.get('base', '')}", "strong"), Span(f"  {words}", "dim")), cells)
+
+
+def _bar(training: Training, cells: int) -> Line:
+    last = training.last
+    done, of = number(last.get("step")), training.of
+    share = numbers.share(done, of)
+    tail = f" {numbers.quantity(done)}/{numbers.amount(of)} steps  {numbers.quantity(number(last.get('tok_s')))} tok/s"
+    tail += f"  eta {numbers.duration(number(last.get('eta_s')))} "
+    return fit_line((Span(" "), *progress_bar(share, max(6, cells - len(tail) - 1)), Span(tail)), cells)
+
+
+def _checkpoint_lines(folder: RunFolder, cells: int, rows: int) -> list[Line]:
+    """The checkpoints that were saved, newest first, each with its held-out loss; the best one is marked."""
+    training = folder.progress.training
+    losses = dict(training.held_out)
+    best = min(losses.values(), default=None)
+    title = line(Span(" CHECKPOINTS", "head"), Span(f"  {len(training.checkpoints)} saved", "dim"))
+    lines = [title, line(Span(fit("   step", 9) + fit("held-out loss", 16, ">"), "dim"))]
+    for step in reversed(training.checkpoints):
+        loss = losses.get(float(step))
+        is_best = loss is not None and loss == best
+        lines.append(
+            line(Span(" ● " if is_best else " ○ ", "pass-text" if is_best else "dim"), Span(fit(str(step), 6)),
+                 Span(fit(numbers.score(loss), 16, ">"), "strong" if is_best else ""),
+                 Span("  lowest" if is_best else "", "pass-text"))
+        )  # fmt: skip
+    if len(lines) > rows:
+        lines = [*lines[: rows - 1], line(Span(f"   and {len(lines) - rows + 1} before", "dim"))]
+    return [fit_line(spans, cells) for spans in lines]
+
+
+def _data_lines(folder: RunFolder, cells: int) -> list[Line]:
+    """What the preflight counted, and the memory that training takes."""
+    found = folder.document("preflight.json")
+    if not found:
+        return [line(Span(" DATA", "head"), Span("   not looked at yet", "dim"))]
+    tokens, supervised = count(found.get("tokens")) or 0, count(found.get("supervised_tok")) or 0
+    share = f"{supervised / tokens:.1%}" if tokens else numbers.UNKNOWN
+    findings = [one for one in found.get("findings") or () if isinstance(one, dict)]
+    fatal = [one for one in findings if one.get("is_fatal")]
+    overlap = next((one for one in findings if one.get("check") == "overlaps"), {})
+    shared = len(overlap.get("ids") or ())
+    words = (
+        f"  {numbers.amount(count(found.get('trained')))} examples · {tokens:,} tokens, {share} carry loss · "
+        f"longest {found.get('longest_tok')} · {shared} shared with the gate's records"
+    )
+    memory = number(folder.progress.training.last.get("memory_mb"))
+    held = f"{memory / 1024:.1f} GiB " if memory is not None else ""
+    state = Span(" ✓", "pass-text") if not fatal else Span(f" ✗ {len(fatal)} refused", "fail-text")
+    return [between(line(Span(" DATA", "head"), state, Span(words)), line(Span(held, "dim")), cells)]
