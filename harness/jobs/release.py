@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.errors import ExitCode, IntegrityError, RefusedError
+from harness.evals.ledger import Ledger, sealed_digest
 from harness.evals.lock import check_lock
 from harness.evals.results import State, Verdict
 from harness.files import read_json, write_json
@@ -164,10 +165,18 @@ class ReleaseRun:
         base, nf4 = self._of.base, self._recipe.tune.method == "qlora"
         with self._progress.step("adapter") as outcome:
             identity = checkpoint_identity(base, adapter=adapter, quantization="nf4" if nf4 else "").digest
+            self._count_attempt(identity)
             verdict, outcome["reused"] = self._of.stages.run(
                 "adapter", identity, lambda: self._of.open(base, adapter=adapter, nf4=nf4), parent="base"
             )
         return verdict
+
+    def _count_attempt(self, identity: str) -> None:
+        """Writes the candidate down before its first answer: a look that a crash cut short was a look."""
+        items = sealed_digest({name: splits["eval"] for name, splits in self._of.loaded.splits.items()})
+        home = self._folder.parent.parent
+        spend = self._recipe.attempts == "spend"
+        self._of.stages.hold(Ledger(home).enter(items, identity, self._folder.name, spend=spend))
 
     def _export(self, adapter: Path) -> Ending:
         """Exports and gates, then picks and packs what passed."""

@@ -7,15 +7,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from harness.evals.gate import Evidence, applies, judge
+from harness.evals.gate import Evidence, applies, combine, judge
+from harness.evals.ledger import Attempt
 from harness.evals.results import RuleVerdict, Sample, State, Verdict
 from harness.evals.run import Work, build_requests, evaluate
 from harness.evals.samples import read_samples
 from harness.evals.scorecard import find_reading, make_scorecard
+from harness.evals.waivers import apply_waivers, read_waivers
 from harness.files import read_json, write_json
 from harness.jobs.orders import Loaded
 from harness.jobs.progress import Progress
 from harness.models.base import ChoiceRequest, Model, Request
+from harness.specs.gate import Gate
 
 LATENCY_REQUESTS = 120
 """Single requests that a latency rule stands on: enough for a 95 % bound of the 95th percentile."""
@@ -29,14 +32,28 @@ class Stages:
         self._folder = folder / "stages"
         self._loaded = loaded
         self._progress = progress
+        self._attempt: Attempt | None = None
+
+    def hold(self, attempt: Attempt) -> None:
+        """Holds every stage after the base to the error that this attempt on the items may spend."""
+        self._attempt = attempt
+
+    def gates(self, stage: str) -> tuple[Gate, ...]:
+        """The recipe's rules, with the alpha that the candidate may spend; the base is no candidate."""
+        gates = self._loaded.recipe.gates
+        return gates if self._attempt is None or stage == "base" else self._attempt.hold(gates)
 
     def verdict(self, stage: str) -> Verdict | None:
-        """The verdict on disk, if it stands on today's lock; else None."""
+        """The verdict on disk with what is waived today, if it stands on today's lock; else None."""
         path = self._folder / stage / "verdict.json"
         if not path.exists():
             return None
         found = Verdict.from_json(read_json(path))
-        return found if found.lock == self._loaded.lock["digest"] else None
+        return self._waive(found) if found.lock == self._loaded.lock["digest"] else None
+
+    def _waive(self, verdict: Verdict) -> Verdict:
+        waivable = [gate.name for gate in self._loaded.recipe.gates if not gate.binding]
+        return apply_waivers(verdict, read_waivers(self._folder.parent), waivable, combine)
 
     def samples(self, stage: str, suite: str) -> list[Sample]:
         return read_samples(self._folder / stage / suite / "samples.jsonl")
@@ -65,10 +82,10 @@ class Stages:
         finally:
             model.close()
         verdict = self._judge(stage, identity, samples, latencies, size_bytes)
-        rules = [*verdict.rules, *self._parity(parent, samples), *extra_rules()]
+        rules = [*verdict.rules, *self._parity(parent, samples), *extra_rules(), *self._attempts(stage)]
         verdict = self._with_rules(verdict, rules)
         self._publish(verdict)
-        return verdict, False
+        return self._waive(verdict), False
 
     def score_dev(self, name: str, model: Model) -> tuple[float, float]:
         """Accuracy and mean confidence in the gold label on the first suite's development split, which has records."""
@@ -107,7 +124,7 @@ class Stages:
 
     def _latencies(self, stage: str, model: Model) -> list[float]:
         """Milliseconds of single requests, one after another; empty where no rule asks for them."""
-        gates = self._loaded.recipe.gates
+        gates = self.gates(stage)
         if not any(gate.metric == "latency_p95_ms" and applies(gate, stage) for gate in gates):
             return []
         path = self._folder / stage / "latency.json"
@@ -124,7 +141,7 @@ class Stages:
         self, stage: str, identity: str, samples: Mapping[str, list[Sample]], latencies: list[float],
         size_bytes: int | None,
     ) -> Verdict:  # fmt: skip
-        gates, lock = self._loaded.recipe.gates, self._loaded.lock["digest"]
+        gates, lock = self.gates(stage), self._loaded.lock["digest"]
         asked = {gate.versus for gate in gates if gate.versus}
         evidence = {
             name: Evidence(
@@ -142,9 +159,12 @@ class Stages:
             parity_rule(name, parent, self.samples(parent, name), found) for name, found in samples.items()
         ]
 
-    def _with_rules(self, verdict: Verdict, rules: Sequence[RuleVerdict]) -> Verdict:
-        from harness.evals.gate import combine
+    def _attempts(self, stage: str) -> list[RuleVerdict]:
+        if self._attempt is None or stage == "base":
+            return []
+        return [self._attempt.rule(self._loaded.first, self._loaded.recipe.gates)]
 
+    def _with_rules(self, verdict: Verdict, rules: Sequence[RuleVerdict]) -> Verdict:
         return Verdict(verdict.stage, verdict.identity, verdict.lock, combine(rules), tuple(rules))
 
     def _publish(self, verdict: Verdict) -> None:

@@ -39,11 +39,14 @@ def test_a_release_runs_through_all_stages_and_verifies(harness: Harness, tmp_pa
     for stage in document["stages"][1:]:
         parity = [rule for rule in stage["rules"] if rule["metric"] == "token_parity"]
         assert [rule["verdict"] for rule in parity] == ["PASS"], stage["stage"]
+        attempts = [rule["reason"] for rule in stage["rules"] if rule["metric"] == "attempt"]
+        assert attempts == ["attempt 1 on these items: alpha 0.0304 of 0.05 is spent on it"]
     check = harness("verify", document["release"], "--json")
     assert (check.returncode, json.loads(check.stdout)["ok"]) == (0, True)
 
     again = harness("release", "recipe.yaml", "--json")
     assert json.loads(again.stdout)["stages"] == document["stages"]
+    assert len((tmp_path / "home" / "attempts.jsonl").read_text().splitlines()) == 1
     done_steps = [
         e.data for e in read_events(run_folder(tmp_path) / "events.jsonl") if e.name == "eval.batch"
     ]
