@@ -112,7 +112,9 @@ def _rules(verdict: Verdict, rows: int) -> Iterator[str]:
     if others:
         counts = Counter(rule.verdict for rule in others)
         yield ""
-        yield f"<details><summary>{counts[State.PASS]} pass, {counts[State.SKIPPED]} skipped</summary>"
+        waived = f", {counts[State.WAIVED]} waived" if counts[State.WAIVED] else ""
+        passed = f"{counts[State.PASS]} pass, {counts[State.SKIPPED]} skipped{waived}"
+        yield f"<details><summary>{passed}</summary>"
         yield ""
         yield from _rule_table(others, rows)
         yield ""

@@ -32,7 +32,9 @@ def test_each_verdict_of_a_rule_has_its_element() -> None:
     assert cases["FAIL"].find("failure").attrib["type"] == "fail"  # type: ignore[union-attr]
     assert cases["INCONCLUSIVE"].find("failure").attrib["type"] == "inconclusive"  # type: ignore[union-attr]
     assert [child.tag for child in cases["SKIPPED"]] == ["skipped"]
-    assert counts(root) == (4, 2, 0, 1)
+    assert cases["STALE"].find("failure") is not None
+    assert [child.tag for child in cases["WAIVED"]] == ["skipped"]
+    assert counts(root) == (6, 3, 0, 2)
 
 
 def test_a_stage_and_suite_is_a_testsuite() -> None:
