@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from harness.scoring.citations import read_chunks
 from harness.scoring.fields import gold_object
 from harness.scoring.item import Item
 from harness.scoring.labels import gold_labels
+from harness.scoring.ngrams import NGRAM_SCORERS
 from harness.scoring.number_match import gold_quantities
 from harness.scoring.numbers import Quantity
 from harness.scoring.spans import gold_spans
@@ -41,6 +43,17 @@ def loose_text_canaries(item: Item) -> Canaries:
     return replace(text_canaries(item), bad=_said(item, None, "", ODD * 8))
 
 
+def ngram_canaries(item: Item) -> Canaries:
+    """As `loose_text_canaries`, to the last digits of a product of logarithms."""
+    return replace(loose_text_canaries(item), good_at_least=0.999)
+
+
+def pair_canaries(item: Item) -> Canaries:
+    """As `ngram_canaries`, for pairs of words: a gold of one word has none."""
+    pairs = tuple(text for text in item.targets if len(text.split()) > 1)
+    return replace(ngram_canaries(item), good=_said(item, *pairs))
+
+
 def choice_canaries(item: Item) -> Canaries:
     """The gold option by its text; other options, none."""
     golds = [item.options[int(t)] if _is_index(t, item) else t for t in item.targets]
@@ -66,6 +79,14 @@ def number_canaries(item: Item) -> Canaries:
     bad = [far for times in (1000.0, -1.0, 0.5) if (far := _far(golds[0], times, item)) is not None]
     good = [gold.to_json() for gold in golds]
     return Canaries(_parsed(item, *good), (*_parsed(item, float("nan"), *bad), *_said(item, None, "")))
+
+
+def derivation_canaries(item: Item) -> Canaries:
+    """The gold number as its own derivation; none, one that divides by zero, and a number a thousand off."""
+    golds = gold_quantities(item)
+    good = [repr(gold.number) for gold in golds if "e" not in repr(gold.number)]
+    far = [f"{golds[0].number:.6f} * 1234567 + 1"] if golds else []
+    return Canaries(_said(item, *good), _said(item, None, "", "1 / 0", *far))
 
 
 def field_canaries(item: Item) -> Canaries:
@@ -107,6 +128,25 @@ def probability_canaries(item: Item) -> Canaries:
     """A text that is certain; one that is impossible, NaN, and none."""
     bad = ({"logprob": -1e9, "tok": 1}, {"logprob": float("nan"), "tok": 1}, {"logprob": 0.0, "tok": 0}, None)
     return Canaries(_parsed(item, {"logprob": 0.0, "tok": 1}), _parsed(item, *bad))
+
+
+def citation_canaries(item: Item) -> Canaries:
+    """A citation of the first passage with its own first words; none, a broken one, and an invented quote."""
+    chunks = read_chunks(item)
+    if not chunks:
+        return Canaries((), _said(item, None, f"{ODD} [{ODD}]"))
+    name, text = next(iter(chunks.items()))
+    quote = " ".join(text.replace('"', " ").split()[:1])
+    good = f'It says "{quote}" [{name}].' if quote and quote in text else f"It says so [{name}]."
+    bad = (None, f"It says so [{ODD}].", f'"{ODD * 8}" [{name}]', f"It says so [{name}{name}-none].")
+    return Canaries(_said(item, good), _said(item, *bad))
+
+
+def grounded_canaries(item: Item) -> Canaries:
+    """The beginning of the context itself; none, and a number and a name that nobody gave."""
+    own = _said(item, item.context[:500]) if item.context.strip() else ()
+    invented = "Overall, Zorblax Quuxington paid 98765.4321987 to Vexholm Drubnik."
+    return Canaries(own, _said(item, None, "", invented))
 
 
 def _said(item: Item, *answers: str | None) -> tuple[Item, ...]:
@@ -157,6 +197,7 @@ CANARIES: Mapping[str, MakeCanaries] = {
     "number": number_canaries, "fields": field_canaries, "valid_json": json_canaries,
     "spans_exact": span_canaries, "spans_overlap": span_canaries, "spans_chars": span_canaries,
     "spans_tokens": span_canaries, "reciprocal_rank": rank_canaries, "hits_at": rank_canaries, "ndcg": rank_canaries,
-    "token_probability": probability_canaries,
+    "token_probability": probability_canaries, "derivation": derivation_canaries, "citations": citation_canaries,
+    "grounded": grounded_canaries, **dict.fromkeys(NGRAM_SCORERS, ngram_canaries), "rouge_2": pair_canaries,
 }  # fmt: skip
 """What proves a scorer; those that are not here take `text_canaries`."""

@@ -99,7 +99,7 @@ def read_quantities(text: str, *, decimal_mark: str = ".") -> list[Quantity]:
 
     `decimal_mark` settles what only a reader can know: is `1.234` (or `1,234`) a thousand or a fraction.
     """
-    plain = _plain(text)
+    plain = plain_text(text)
     found: list[Quantity] = []
     for match in _pattern(decimal_mark).finditer(plain):
         if (quantity := _quantity(match, plain, decimal_mark)) is not None:
@@ -125,7 +125,7 @@ def scale_of(name: str) -> tuple[float, bool] | None:
     return (SCALES[key], False) if key in SCALES else None
 
 
-def _plain(text: str) -> str:
+def plain_text(text: str) -> str:
     """One character for one: digits of all scripts in ASCII, one minus, one space; what is invisible goes."""
     if text.isascii():
         return text

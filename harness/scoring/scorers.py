@@ -7,10 +7,14 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from harness.errors import StatsError
+from harness.scoring.arithmetic import derivation
 from harness.scoring.canaries import CANARIES, Canaries, MakeCanaries, text_canaries
+from harness.scoring.citations import citations
 from harness.scoring.fields import fields, valid_json
+from harness.scoring.grounded import grounded
 from harness.scoring.item import Item, Score, Scorer
 from harness.scoring.labels import choice, label, label_set
+from harness.scoring.ngrams import NGRAM_SCORERS
 from harness.scoring.number_match import number
 from harness.scoring.ranking import hits_at, ndcg, reciprocal_rank, token_probability
 from harness.scoring.spans import spans_chars, spans_exact, spans_overlap, spans_tokens
@@ -21,7 +25,8 @@ SCORERS: Mapping[str, Scorer] = MappingProxyType({
     "token_f1": token_f1, "number": number, "fields": fields, "valid_json": valid_json,
     "spans_exact": spans_exact, "spans_overlap": spans_overlap, "spans_chars": spans_chars,
     "spans_tokens": spans_tokens, "reciprocal_rank": reciprocal_rank, "hits_at": hits_at, "ndcg": ndcg,
-    "token_probability": token_probability,
+    "token_probability": token_probability, "derivation": derivation, "citations": citations,
+    "grounded": grounded, **NGRAM_SCORERS,
 })  # fmt: skip
 
 _DEFAULTS = {
@@ -29,6 +34,12 @@ _DEFAULTS = {
     "spans": "spans_overlap", "number": "number", "answer": "normalised", "generate": "normalised",
     "rank": "reciprocal_rank", "perplexity": "token_probability",
 }  # fmt: skip
+_NEEDS = {
+    "citations": "passages in the context that begin a line with [id], or the setting chunks_field",
+    "grounded": "name the passage that answers stand on in fields.context",
+    "number": "gold texts that hold a number",
+    "derivation": "gold texts that hold a number",
+}
 MAX_PROVEN = 50
 """Records of a suite whose golds go through a scorer as canaries."""
 
@@ -51,12 +62,17 @@ def prove_scorer(
     """
     judged = scorer or _named(name)
     step = max(len(items) // MAX_PROVEN, 1)
-    for item in items[::step][:MAX_PROVEN]:
-        canaries = (make or CANARIES.get(name, text_canaries))(item)
+    made = [(make or CANARIES.get(name, text_canaries))(item) for item in items[::step][:MAX_PROVEN]]
+    for canaries in made:
         for good in canaries.good:
             _expect(name, judged, good, canaries, is_good=True)
         for bad in canaries.bad:
             _expect(name, judged, bad, canaries, is_good=False)
+    if made and not (any(one.good for one in made) and any(one.bad for one in made)):
+        raise StatsError(
+            f"scorer {name!r} can't be proven: the records give no answer that is known to be right, and wrong",
+            hint=_NEEDS.get(name, "look at fields.target and fields.context of the suite"),
+        )
 
 
 def checked_score(name: str, item: Item, *, scorer: Scorer | None = None) -> Score:

@@ -12,6 +12,9 @@ from harness.specs.suite import Task
 
 GOLDS = {
     "number": Item(None, ("12.5",), target=12.5),
+    "derivation": Item(None, ("12.5",), target=12.5),
+    "citations": Item(None, ("x",), context="[1] The notice is given.\n[2] It ends."),
+    "grounded": Item(None, ("x",), context="Ann Lee paid 12.5 to Borg Ltd."),
     "fields": Item(None, (), target={"name": "Ann", "price": 4.5, "tags": ["x", "y"], "size": None}),
     "spans": Item(None, ("the notice",), context="Read the notice twice.", target=["the notice"]),
 }
@@ -96,3 +99,10 @@ def test_an_unknown_scorer_is_named_with_those_there_are() -> None:
 
 def test_every_canary_belongs_to_a_scorer() -> None:
     assert set(CANARIES) <= set(SCORERS)
+
+
+def test_a_suite_that_gives_no_canaries_stops_the_run() -> None:
+    with pytest.raises(StatsError, match="can't be proven") as caught:
+        prove_scorer("citations", [Item(None, ("x",), context="no passages here")])
+
+    assert "chunks_field" in caught.value.hint
