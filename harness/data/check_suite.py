@@ -9,10 +9,12 @@ from typing import NamedTuple, get_args
 
 from harness.data.records import MAX_SHOWN, Record, RecordsError
 from harness.data.sources import SPLITS, load_split, split_file
+from harness.data.targets import gold_labels, labels_of
 from harness.data.template import render_turns, template_problems
 from harness.errors import DataError, Problem, SpecError
 from harness.specs.load import validate
-from harness.specs.suite import Split, Suite
+from harness.specs.scorers import KNOWN_SCORERS
+from harness.specs.suite import LABELLED, SCORED_BY_LOGPROB, Split, Suite
 from harness.specs.yaml import YamlDocument, describe
 from harness.text import nearest, visible
 
@@ -38,7 +40,12 @@ def check_suite(yaml: YamlDocument, data_root: Path | None) -> Checked:
         suite = validate(yaml, Suite)
     except SpecError as error:
         return Checked(yaml, None, None, list(error.problems))
-    problems = [*_check_prompt(yaml, suite), *_check_labels(yaml, suite), *_check_scorers(yaml, suite)]
+    problems = [
+        *_check_prompt(yaml, suite),
+        *_check_labels(yaml, suite),
+        *_check_task(yaml, suite),
+        *_check_scorers(yaml, suite),
+    ]
     has_template = not problems
     splits: Splits | None = None
     if suite.records.public is None or data_root is not None:
@@ -49,11 +56,6 @@ def check_suite(yaml: YamlDocument, data_root: Path | None) -> Checked:
     return Checked(
         yaml, suite, splits, sorted(problems, key=lambda p: (p.file != yaml.file, p.file, p.line or 0))
     )
-
-
-def labels_of(suite: Suite, train: Sequence[Record]) -> tuple[str, ...]:
-    """The suite's labels in their order; where it lists none, the sorted labels of the training records."""
-    return suite.labels or tuple(sorted({target for record in train for target in record.targets}))
 
 
 def _check_prompt(yaml: YamlDocument, suite: Suite) -> Iterator[Problem]:
@@ -70,18 +72,80 @@ def _check_labels(yaml: YamlDocument, suite: Suite) -> Iterator[Problem]:
             yield yaml.problem(("labels", index), describe(label), "text without spaces around it")
         elif suite.labels.index(label) < index:
             yield yaml.problem(("labels", index), describe(label), "each label once")
-    if suite.task == "classify" and len(suite.labels) == 1:
+    if suite.task in ("classify", "verify") and len(suite.labels) == 1:
         yield yaml.problem(
             ("labels",), describe(list(suite.labels)), "at least two labels, or none to take training's"
         )
 
 
-def _check_scorers(yaml: YamlDocument, suite: Suite) -> Iterator[Problem]:
-    for index, scorer in enumerate(suite.scorers):
-        if scorer.name == "label" and suite.task == "generate":
+def _check_task(yaml: YamlDocument, suite: Suite) -> Iterator[Problem]:
+    """Keys that mean nothing for the suite's task, or that the task can't do without."""
+    has_options = suite.task in ("choice", "rank")
+    for key, plain in (("normalise", "none"), ("answer_with", "text")):
+        if getattr(suite, key) != plain and not has_options:
             yield yaml.problem(
-                ("scorers", index), "label", "exact or normalised", "free answers are no labels"
+                (key,), describe(getattr(suite, key)), "a task choice or rank", "no record has options"
             )
+    if suite.answer_with == "letter":
+        if "letters" not in suite.prompt.user:
+            hint = "such as {% for option in options %}{{ letters[loop.index0] }}. {{ option }}"
+            yield yaml.problem(("prompt", "user"), "no letters", "a prompt that shows `letters`", hint)
+        if suite.normalise != "none":
+            yield yaml.problem(
+                ("normalise",), describe(suite.normalise), "none", "letters are all of one length"
+            )
+    for index, kind in enumerate(suite.confidence.kinds):
+        if suite.task == "perplexity" or (kind != "p_true" and suite.task in SCORED_BY_LOGPROB):
+            hint = (
+                "its log-probabilities are its confidence"
+                if suite.task != "perplexity"
+                else "nothing is answered"
+            )
+            yield yaml.problem(
+                ("confidence", "kinds", index), describe(kind), "a task that writes answers", hint
+            )
+
+
+def _check_scorers(yaml: YamlDocument, suite: Suite) -> Iterator[Problem]:
+    """Scorers that nobody knows or that can't judge such answers, settings that they don't have, doubled names."""
+    names = [scorer.score_name for scorer in suite.scorers]
+    for index, scorer in enumerate(suite.scorers):
+        here = ("scorers", index)
+        use = KNOWN_SCORERS.get(scorer.name)
+        if use is None:
+            close = nearest(scorer.name, list(KNOWN_SCORERS))
+            hint = f"nearest: {close}" if close else f"there are {', '.join(KNOWN_SCORERS)}"
+            yield yaml.problem(here, describe(scorer.name), "a scorer", hint)
+            continue
+        if suite.task not in use.tasks:
+            fit = ", ".join(name for name, other in KNOWN_SCORERS.items() if suite.task in other.tasks)
+            yield yaml.problem(here, describe(scorer.name), f"a scorer for {suite.task}", f"one of {fit}")
+        for key in scorer.settings:
+            if key not in use.settings:
+                hint = f"it knows {', '.join(use.settings)}" if use.settings else "it has no settings"
+                yield yaml.problem(
+                    (*here, key), describe(scorer.settings[key]), f"a setting of {scorer.name}", hint
+                )
+        if names.index(scorer.score_name) < index:
+            yield yaml.problem(
+                here, describe(scorer.score_name), "each score once", "give one of them a `key`"
+            )
+
+
+def _check_few_shot(yaml: YamlDocument, suite: Suite, splits: Splits) -> Iterator[Problem]:
+    """Examples that training can't give, or that would show an answer that is asked for."""
+    wanted = suite.prompt.few_shot
+    if not wanted:
+        return
+    here, train = ("prompt", "few_shot"), splits["train"]
+    if len(train) < wanted:
+        hint = "give records.train" if not train else f"there are {len(train)}"
+        yield yaml.problem(here, str(wanted), f"a training split of at least {wanted} records", hint)
+    shared = sorted({record.id for record in train} & {record.id for record in splits["eval"]})
+    if shared:
+        yield yaml.problem(
+            here, str(wanted), "training ids that eval does not have", f"both have {_some(shared)}"
+        )
 
 
 def _read_splits(
@@ -121,7 +185,8 @@ def _shortened(error: RecordsError) -> list[Problem]:
 
 def _check_records(yaml: YamlDocument, suite: Suite, splits: Splits) -> Iterator[Problem]:
     yield from _check_shares(yaml, suite, splits)
-    if suite.task == "classify":
+    yield from _check_few_shot(yaml, suite, splits)
+    if suite.task in LABELLED:
         yield from _check_targets(yaml, suite, splits)
     known = Counter(key for record in splits["eval"] for key in record.slices)
     for index, name in enumerate(suite.slices):
@@ -155,12 +220,12 @@ def _check_shares(yaml: YamlDocument, suite: Suite, splits: Splits) -> Iterator[
 
 def _check_targets(yaml: YamlDocument, suite: Suite, splits: Splits) -> Iterator[Problem]:
     """Records that can't be right with the suite's labels, and labels that training never sees."""
-    learned = {target for record in splits["train"] for target in record.targets}
+    golds = {split: [gold_labels(suite.task, record) for record in splits[split]] for split in SPLITS}
+    learned = {label for gold in golds["train"] for label in gold}
     labels = set(suite.labels) or learned
     for split in SPLITS:
-        lost = [record for record in splits[split] if labels and not labels & set(record.targets)]
+        lost, names = _lost(suite, splits[split], golds[split], labels)
         if lost:
-            names = sorted({target for record in lost for target in record.targets})
             found = f"{len(lost)} {split} record{'s' if len(lost) > 1 else ''} with {_some(names)}"
             ids = _some([record.id for record in lost])
             yield yaml.problem(("labels",), found, "", f"labels that the suite does not have; ids: {ids}")
@@ -168,7 +233,7 @@ def _check_targets(yaml: YamlDocument, suite: Suite, splits: Splits) -> Iterator
         yield yaml.problem(
             (), "no labels", "", "list them under `labels`, or give a training split that has them"
         )
-    everywhere = {target for split in SPLITS for record in splits[split] for target in record.targets}
+    everywhere = {label for split in SPLITS for gold in golds[split] for label in gold}
     for index, label in enumerate(suite.labels):
         if not label.strip():
             continue
@@ -178,6 +243,19 @@ def _check_targets(yaml: YamlDocument, suite: Suite, splits: Splits) -> Iterator
             )
         elif splits["train"] and label not in learned:
             yield yaml.problem(("labels", index), describe(label), "a label that a training record has")
+
+
+def _lost(
+    suite: Suite, records: Sequence[Record], golds: Sequence[tuple[str, ...]], labels: set[str]
+) -> tuple[list[Record], list[str]]:
+    """Records that the labels can't answer, and the labels that they would need."""
+    if not labels:
+        return [], []
+    if suite.task == "multi_label":
+        lost = [index for index, gold in enumerate(golds) if not labels.issuperset(gold)]
+    else:
+        lost = [index for index, gold in enumerate(golds) if not labels.intersection(gold)]
+    return [records[index] for index in lost], sorted({label for i in lost for label in golds[i]} - labels)
 
 
 def _check_rendering(yaml: YamlDocument, suite: Suite, splits: Splits) -> Iterator[Problem]:

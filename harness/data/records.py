@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,9 +10,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.data.tables import read_csv_rows, read_parquet_rows
+from harness.data.targets import gold_texts, scalar_text
 from harness.errors import DataError, HarnessError, Problem, describe_problems
 from harness.files import parse_json
-from harness.specs.suite import Fields
+from harness.specs.suite import Fields, Task
 from harness.text import visible
 
 MAX_LINE_BYTES = 4 * 2**20
@@ -21,6 +21,7 @@ MAX_SHOWN = 10
 """Problems that are spelled out; the others are counted."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_CHOOSING = ("choice", "rank")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,12 @@ class Record:
     unit: str
     """What is independent: records of one unit are never in two splits."""
     raw: dict[str, Any]
+    context: str = ""
+    """What the answer must stand on; empty where the suite names no such field."""
+    options: tuple[str, ...] = ()
+    """The record's own choices."""
+    target: Any = None
+    """The gold value as it stands in the file: a text, a number, a list, an object."""
 
 
 class Row(NamedTuple):
@@ -54,8 +61,10 @@ class RecordsError(DataError):
         super().__init__(_headline(self.problems) + more)
 
 
-def read_records(path: Path, fields: Fields) -> list[Record]:
+def read_records(path: Path, fields: Fields, task: Task | None = None) -> list[Record]:
     """The records of a `.jsonl`, `.csv` or `.parquet` file, in the file's order.
+
+    `task` says what a gold answer may be; without it, a text or a list of texts of which any is right.
 
     Raises:
         RecordsError: the file can't be read, or any record lacks what the fields name, repeats an id,
@@ -65,7 +74,7 @@ def read_records(path: Path, fields: Fields) -> list[Record]:
     records: list[Record] = []
     line_of: dict[str, int] = {}
     for row in _rows(path, problems):
-        record = _record(path, row, fields, problems)
+        record = _record(path, row, fields, task, problems)
         if record is None:
             continue
         if record.id in line_of:
@@ -85,7 +94,13 @@ def _rows(path: Path, problems: list[Problem]) -> Iterator[Row]:
     readers = {".csv": read_csv_rows, ".parquet": read_parquet_rows}
     try:
         if reader := readers.get(path.suffix.lower()):
-            yield from (Row(line, data) for line, data in reader(path))
+            for line, data in reader(path):
+                if _SURROGATE.search(json.dumps(data, ensure_ascii=False, default=str)):
+                    problems.append(
+                        Problem(str(path), line, "", "half of a surrogate pair", "whole characters")
+                    )
+                else:
+                    yield Row(line, data)
         else:
             yield from _jsonl_rows(path, problems)
     except OSError as error:
@@ -134,7 +149,9 @@ def _object(path: Path, number: int, line: bytes, problems: list[Problem]) -> di
     return value
 
 
-def _record(path: Path, row: Row, fields: Fields, problems: list[Problem]) -> Record | None:
+def _record(
+    path: Path, row: Row, fields: Fields, task: Task | None, problems: list[Problem]
+) -> Record | None:
     """The record, or None after its problems were noted."""
     before = len(problems)
 
@@ -143,12 +160,15 @@ def _record(path: Path, row: Row, fields: Fields, problems: list[Problem]) -> Re
 
     id_text = _text(row.data, "id", note)
     input_text = _text(row.data, fields.input, note)
-    targets = _targets(row.data, fields.target, note)
+    options = _options(row.data, fields.options or ("options" if task in _CHOOSING else None), note)
+    targets = _targets(row.data, fields.target, task, options, note) if options is not None else ()
     unit = _text(row.data, fields.unit, note) if fields.unit != "id" else id_text
     slices = _slices(row.data, fields.slices, note)
-    if len(problems) > before:
+    context = _context(row.data, fields.context, note) if fields.context is not None else ""
+    if len(problems) > before or options is None:
         return None
-    return Record(id_text, input_text, targets, slices, unit, row.data)
+    target = at_path(row.data, fields.target)
+    return Record(id_text, input_text, targets, slices, unit, row.data, context, options, target)
 
 
 class _Missing:
@@ -175,20 +195,56 @@ def at_path(data: Mapping[str, Any], path: str) -> Any:
 
 def _text(data: dict[str, Any], path: str, note: Any) -> str:
     value = at_path(data, path)
-    text = _scalar_text(value)
+    text = scalar_text(value)
     if text is None or not text.strip():
         note(path, _shown(value), "text")
         return ""
     return text
 
 
-def _targets(data: dict[str, Any], path: str, note: Any) -> tuple[str, ...]:
+def _targets(
+    data: dict[str, Any], path: str, task: Task | None, options: Sequence[str], note: Any
+) -> tuple[str, ...]:
     value = at_path(data, path)
-    texts = [_scalar_text(item) for item in (value if isinstance(value, list) else [value])]
-    if not texts or any(text is None or not text.strip() for text in texts):
-        note(path, _shown(value), "a text, or a list of texts of which any is right")
+    try:
+        return gold_texts(task, value, options)
+    except ValueError as error:
+        note(path, _shown(value), str(error))
         return ()
-    return tuple(dict.fromkeys(text for text in texts if text is not None))
+
+
+def _options(data: dict[str, Any], path: str | None, note: Any) -> tuple[str, ...] | None:
+    """The record's choices; none where the suite has no such field, None after a problem was noted."""
+    if path is None:
+        return ()
+    value = at_path(data, path)
+    texts = [scalar_text(item) for item in value] if isinstance(value, list) else []
+    found = tuple(text for text in texts if text is not None and text.strip())
+    if len(found) < 2 or len(found) < len(texts):
+        note(path, _shown(value), "a list of at least two texts")
+        return None
+    if len(set(found)) < len(found):
+        note(path, _shown(value), "each option once")
+        return None
+    return found
+
+
+def _context(data: dict[str, Any], path: str, note: Any) -> str:
+    """A passage as it is, chunks one after another, a table row by row."""
+    value = at_path(data, path)
+    parts = [_passage(item) for item in (value if isinstance(value, list) else [value])]
+    if any(part is None for part in parts):
+        note(path, _shown(value), "a text, a list of texts or of {text}, or the rows of a table")
+        return ""
+    is_table = isinstance(value, list) and any(isinstance(item, list) for item in value)
+    return ("\n" if is_table else "\n\n").join(part for part in parts if part is not None)
+
+
+def _passage(value: Any) -> str | None:
+    if isinstance(value, list):
+        cells = [scalar_text(cell) if cell is not None else "" for cell in value]
+        return " | ".join(map(str, cells)) if None not in cells else None
+    return scalar_text(value.get("text") if isinstance(value, dict) else value)
 
 
 def _slices(data: dict[str, Any], path: str, note: Any) -> dict[str, str | list[str]]:
@@ -201,24 +257,13 @@ def _slices(data: dict[str, Any], path: str, note: Any) -> dict[str, str | list[
         return {}
     found: dict[str, str | list[str]] = {}
     for key, item in value.items():
-        texts = [_scalar_text(part) for part in (item if isinstance(item, list) else [item])]
+        texts = [scalar_text(part) for part in (item if isinstance(item, list) else [item])]
         if item is not None and any(text is None for text in texts):
             note(f"{path}.{key}", _shown(item), "a text or a list of texts")
         elif item is not None:
             kept = [text for text in texts if text is not None]
             found[key] = kept if isinstance(item, list) else kept[0]
     return found
-
-
-def _scalar_text(value: Any) -> str | None:
-    """The value as text; a number or a truth value as JSON spells it; None where it is no scalar."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
-        return json.dumps(value)
-    return None
 
 
 def _shown(value: Any) -> str:

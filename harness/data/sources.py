@@ -25,7 +25,7 @@ def load_split(suite: Suite, split: Split, *, suite_path: Path, data_root: Path 
     """
     own = split_file(suite, split, suite_path=suite_path, data_root=data_root)
     if own is not None and split in ("dev", "calibration", "eval"):
-        records = read_records(own, suite.records.fields)
+        records = read_records(own, suite.records.fields, suite.task)
     else:
         records = _from_training(suite, split, suite_path, data_root)
     limit = suite.limit.get(split)
@@ -61,7 +61,8 @@ def _from_training(suite: Suite, split: Split, suite_path: Path, data_root: Path
     wanted = {"train": 1.0, "dev": dev_frac, "calibration": calibration_frac}[split]
     if not wanted:
         return []
-    parts = carve(read_records(path, spec.fields), dev_frac=dev_frac, calibration_frac=calibration_frac)
+    records = read_records(path, spec.fields, suite.task)
+    parts = carve(records, dev_frac=dev_frac, calibration_frac=calibration_frac)
     return {"train": parts.train, "dev": parts.dev, "calibration": parts.calibration}[split]
 
 

@@ -48,9 +48,13 @@ def draw(records: Sequence[Record], n: int, seed: int) -> list[Record]:
 
     The draw orders ids by sha256 of seed and id, so a larger n only adds records.
     """
-    ranked = sorted(records, key=lambda record: _rank(record.id, seed))
-    kept = {record.id for record in ranked[:n]}
+    kept = {record.id for record in ranked(records, seed)[:n]}
     return [record for record in records if record.id in kept]
+
+
+def ranked(records: Sequence[Record], seed: int) -> list[Record]:
+    """The records in a random order that depends on the seed and their ids alone."""
+    return sorted(records, key=lambda record: _rank(record.id, seed))
 
 
 def _rank(record_id: str, seed: int) -> bytes:

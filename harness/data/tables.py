@@ -56,7 +56,7 @@ def read_parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             for row in batch.to_pylist():
                 number += 1
                 yield number, nested({key: value for key, value in row.items() if value is not None})
-    except pyarrow.ArrowException as error:
+    except (pyarrow.ArrowException, UnicodeDecodeError) as error:
         raise DataError(f"not a Parquet file: {error}") from error
 
 

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 MAX_OUTPUT_CHARS = 2**20
 MAX_TEMPLATE_CHARS = 2**16
 MAX_NESTED_LOOPS = 2
-VARIABLES = ("input", "slices", "labels")
+VARIABLES = ("input", "context", "options", "letters", "slices", "labels")
+LOOPED = ("labels", "options", "letters", "slices")
 FILTERS = (
     "capitalize", "count", "default", "first", "join", "last", "length", "list", "lower",
     "sort", "title", "trim", "truncate", "unique", "upper", "wordcount",
@@ -53,9 +54,25 @@ def render_turns(prompt: PromptSpec, record: Record, labels: Sequence[str]) -> t
         DataError: the template asks for what the record lacks, is refused by `template_problems`, or
             gives more than 1 MiB of characters.
     """
-    values = {"input": record.input, "slices": _Slices(record.slices), "labels": tuple(labels)}
+    values = {
+        "input": record.input, "context": record.context, "options": record.options,
+        "letters": letters(len(record.options)), "slices": _Slices(record.slices), "labels": tuple(labels),
+    }  # fmt: skip
     turns = [] if prompt.system is None else [("system", _render(prompt.system, values, record))]
     return (*turns, ("user", _render(prompt.user, values, record)))
+
+
+@lru_cache(maxsize=256)
+def letters(n: int) -> tuple[str, ...]:
+    """A, B, … Z, AA, AB, …: one for each of n options."""
+    names: list[str] = []
+    for number in range(1, n + 1):
+        name = ""
+        while number:
+            number, place = divmod(number - 1, 26)
+            name = chr(65 + place) + name
+        names.append(name)
+    return tuple(names)
 
 
 class _Slices:
@@ -116,8 +133,10 @@ def _refused(node: Any, known: set[str]) -> list[TemplateProblem]:
         return [TemplateProblem(line, f"no filter {node.name}", hint)]
     if kind == "Getattr" and getattr(node.node, "name", None) not in ("slices", "loop"):
         return [TemplateProblem(line, f"no attribute {node.attr}", "slices and loop have attributes")]
-    if kind == "For" and _root_name(node.iter) not in ("labels", "slices"):
-        return [TemplateProblem(line, "a loop over something else", "loops run over labels or a slice")]
+    if kind == "For" and _root_name(node.iter) not in LOOPED:
+        return [
+            TemplateProblem(line, "a loop over something else", "loops run over labels, options or a slice")
+        ]
     if kind == "For" and node.recursive:
         return [TemplateProblem(line, "a recursive loop is not for prompts")]
     if kind == "Call":

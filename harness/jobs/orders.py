@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from harness.data import targets
 from harness.data.records import Record
 from harness.data.sources import load_split
 from harness.errors import DataError
@@ -14,7 +15,7 @@ from harness.files import digest_json, sha256_file
 from harness.jobs import launch
 from harness.specs.load import LoadedSuite, load_release
 from harness.specs.recipe import Recipe
-from harness.specs.suite import Split, Suite
+from harness.specs.suite import LABELLED, Split, Suite
 
 Until = Literal["train", "export", "release"]
 SPLITS: tuple[Split, ...] = ("train", "dev", "calibration", "eval")
@@ -142,14 +143,15 @@ def read_splits(loaded: LoadedSuite, data_root: Path | None) -> dict[Split, list
 
 
 def labels_of(suite: Suite, splits: Mapping[Split, Sequence[Record]]) -> tuple[str, ...]:
-    if suite.task != "classify":
-        return ()
-    if suite.labels:
-        return suite.labels
-    found = sorted({target for record in splits["train"] for target in record.targets})
-    if not found:
+    """The suite's labels, or those of its training records.
+
+    Raises:
+        DataError: the task needs labels, and there are none.
+    """
+    found = targets.labels_of(suite, splits["train"])
+    if not found and suite.task in LABELLED:
         raise DataError(
             f"suite {suite.suite}: no labels",
             hint="list them under `labels`, or give a training split that has them",
         )
-    return tuple(found)
+    return found

@@ -16,6 +16,8 @@ Task = Literal[
 ]  # fmt: skip
 SCORED_BY_LOGPROB = ("classify", "verify", "choice", "rank", "perplexity")
 """Tasks whose answer is read off log-probabilities; the others are written by the model and then read."""
+LABELLED = ("classify", "verify", "multi_label")
+"""Tasks whose answers are labels from one list that all records share."""
 Setting = bool | int | float | str | tuple[str, ...]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
 
@@ -29,7 +31,7 @@ class Fields(Document):
     context: str | None = None
     """What the answer must stand on: a passage, a table, retrieved chunks."""
     options: str | None = None
-    """The record's own choices, a list of texts, for `choice` and `rank`."""
+    """The record's own choices, a list of texts; `choice` and `rank` look under `options` where nothing is said."""
     unit: str = "id"
     """What is independent: the document, the patient, the conversation. No unit is in two splits."""
     slices: str = "slices"
@@ -61,8 +63,8 @@ class Records(Document):
 
 
 class PromptSpec(Document):
-    """How a record becomes a conversation. Sandboxed Jinja; `input`, `context`, `options`, `slices` and
-    `labels` are at hand."""
+    """How a record becomes a conversation. Sandboxed Jinja; `input`, `context`, `options`, `letters` (A, B, …
+    one an option), `slices` and `labels` are at hand."""
 
     system: str | None = None
     user: str
@@ -75,7 +77,7 @@ class PromptSpec(Document):
     """Plain text without the model's chat template: for base models, and for numbers that are to be
     compared with tools that use none. `system` is then left out."""
     answer_prefix: str = ""
-    """Stands between prompt and answer in raw text and few-shot examples, such as one space."""
+    """Stands between prompt and answer in raw text, in examples and before each choice, such as one space."""
     few_shot: Annotated[int, Field(ge=0, le=64)] = 0
     """Examples before the question, drawn by seed from the training split, never from another."""
     few_shot_seed: int = 17
@@ -93,7 +95,14 @@ class ScorerSpec(Document):
     """A scorer by name, with its settings: `label`, or `{name: number, tolerance: 0.01}`."""
 
     name: Name
+    key: Name | None = None
+    """What its score is called, where one scorer is named twice with different settings; else its name."""
     settings: dict[str, Setting] = {}
+
+    @property
+    def score_name(self) -> str:
+        """What its score is called."""
+        return self.key or self.name
 
     @model_validator(mode="before")
     @classmethod
@@ -101,8 +110,8 @@ class ScorerSpec(Document):
         if isinstance(value, str):
             return {"name": value}
         if isinstance(value, dict) and "settings" not in value:
-            rest = {key: item for key, item in value.items() if key != "name"}
-            return {**({"name": value["name"]} if "name" in value else {}), "settings": rest}
+            own = {key: item for key, item in value.items() if key in ("name", "key")}
+            return {**own, "settings": {key: item for key, item in value.items() if key not in own}}
         return value
 
 
@@ -142,6 +151,8 @@ class Suite(Document):
     scorers: tuple[ScorerSpec, ...] = ()
     """How an answer becomes a score; the first one's is the sample's. Empty takes the task's own."""
     confidence: Confidence = Confidence()
+    answer_with: Literal["text", "letter"] = "text"
+    """For `choice` and `rank`: an option is scored by its own text, or by the letter that the prompt gives it."""
     normalise: Literal["none", "chars", "tokens"] = "none"
     """For `choice` and `rank`: log-probabilities as they are, or divided by the choice's length."""
     repeat: Annotated[int, Field(ge=0, le=1000)] = 16

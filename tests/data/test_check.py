@@ -215,7 +215,7 @@ def test_repeated_quants_and_suites_are_named(folder: Path) -> None:
         ("  fields", "  dev: gone.jsonl\n  fields", "records.dev", "a file that is there"),
         ("  fields", "  dev_frac: 0.001\n  fields", "records.dev_frac", "none of the 40 training units"),
         ("slices:", "limit: {dev: {n: 3}}\nslices:", "limit.dev", "there are train, eval"),
-        ("slices:", "scorers: [label]\nslices:", "scorers[0]", "no labels"),
+        ("slices:", "scorers: [label]\nslices:", "scorers[0]", "token_f1"),
     ],
 )
 def test_what_is_wrong_with_a_suite(folder: Path, before: str, after: str, key: str, words: str) -> None:
