@@ -63,8 +63,8 @@ class Sample:
 
     def to_json(self) -> dict[str, Any]:
         """The sample as JSON; what only some tasks have is left out where it is empty."""
-        data = asdict(self)
-        return {name: value for name, value in data.items() if value or name not in _OPTIONAL}
+        values = ((name, getattr(self, name)) for name in self.__slots__)  # asdict would copy every value
+        return {name: value for name, value in values if value or name not in _OPTIONAL}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Sample:
@@ -112,6 +112,9 @@ class Scorecard:
     readings: tuple[Reading, ...]
     confusions: tuple[tuple[str, str, int], ...] = ()
     """(gold, answer, count) of the most frequent mistakes."""
+    noise: dict[str, Any] | None = None
+    """How far answers move by themselves: {"items", "flips", "upper", "max_difference", "is_sampled"}; None where
+    it was not measured."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -1,149 +1,149 @@
-"""Runs a suite's records through a model, batch by batch, and never twice."""
+"""Runs a suite's records through a model, and never asks it the same thing twice."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from harness.data.records import Record
-from harness.data.template import render_turns
 from harness.errors import CancelledError
+from harness.evals.answers import AnswerLog, ask, requests_digest
+from harness.evals.confidence import Equivalent, measure_confidences
+from harness.evals.repeat import measure_noise
 from harness.evals.results import Sample
-from harness.evals.samples import Header, SampleLog
-from harness.files import digest_json
-from harness.models.base import Answer, ChoiceRequest, GenerateRequest, Message, Model, Prompt, Requests
+from harness.evals.samples import Header, SampleLog, write_samples
+from harness.evals.tasks import read
+from harness.evals.work import Prompts as Prompts
+from harness.evals.work import Work as Work
+from harness.evals.work import build_requests as build_requests
+from harness.evals.work import make_prompt as make_prompt
+from harness.files import digest_json, write_json
+from harness.models.base import Answer, Model, Requests
 from harness.scoring.item import Item
-from harness.scoring.labels import choose
 from harness.scoring.scorers import checked_score, default_scorer, prove_scorer
-from harness.specs.suite import Suite
+from harness.specs.suite import SCORED_BY_LOGPROB, ScorerSpec, Suite
 
 OnEvent = Callable[..., None]
 ShouldStop = Callable[[], bool]
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """What is asked of a model at one stage."""
-
-    stage: str
-    suite: Suite
-    labels: tuple[str, ...]
-    records: tuple[Record, ...]
-
-    @property
-    def scorer(self) -> str:
-        return self.suite.scorers[0].name if self.suite.scorers else default_scorer(self.suite.task)
+NOISE_FILE = "noise.json"
 
 
 def evaluate(
-    model: Model, work: Work, path: Path, *, on_event: OnEvent, should_stop: ShouldStop
-) -> list[Sample]:
-    """The samples of all records, in the records' order; those that the log already holds are not computed.
+    model: Model, work: Work, path: Path, *, on_event: OnEvent, should_stop: ShouldStop,
+    equivalent: Equivalent | None = None,
+) -> list[Sample]:  # fmt: skip
+    """The samples of all records, in the records' order; no answer that is on disk is asked for again.
+
+    Answers are kept in `answers/` beside `path`, so that scores can be made anew without the model. Where the
+    work measures them, confidences are asked for in a second phase, and the noise floor is written beside
+    `path` as `noise.json`. `equivalent` says whether two answers mean the same, for semantic entropy.
 
     Raises:
-        CancelledError: `should_stop` said so between two batches; finished batches are kept.
-        StatsError: the suite's scorer can't tell right from wrong.
+        CancelledError: `should_stop` said so between two batches; what was answered is kept.
+        DataError: two records have one id, or examples are wanted and can't be had.
+        StatsError: a scorer of the suite can't tell right from wrong.
     """
-    prove_scorer(work.scorer, [Item(None, record.targets, options=work.labels) for record in work.records])
+    for scorer in scorers_of(work.suite):
+        prove_scorer(scorer.name, [_item(work, record, scorer) for record in work.records])
     requests = build_requests(work)
-    log = SampleLog(path, Header(model.identity.digest, _requests_digest(work, requests)))
+    asked = Header(model.identity.digest, requests_digest(requests))
+    header = asked._replace(scoring=_scoring_digest(work))
+    folder = path.parent / "answers"
     try:
-        _run_batches(model, work, requests, log, on_event, should_stop)
-        by_id = {sample.id: sample for batch in log.batches.values() for sample in batch}
+        samples, answers = _first_phase(model, work, requests, folder, path, header, on_event, should_stop)
+        if work.measures:
+            kinds = work.suite.confidence.kinds
+            if kinds:
+                samples = measure_confidences(
+                    model, work, requests, samples, folder, should_stop=should_stop, equivalent=equivalent
+                )
+                write_samples(path, header, samples)
+            noise = measure_noise(model, work, requests, answers, folder, should_stop=should_stop)
+            if noise is not None:
+                write_json(path.parent / NOISE_FILE, noise.to_json())
+    except CancelledError as stop:
+        raise CancelledError(f"{stop.message} at {work.stage}", hint=stop.hint) from stop
+    return samples
+
+
+def _first_phase(
+    model: Model, work: Work, requests: Requests, folder: Path, path: Path, header: Header,
+    on_event: OnEvent, should_stop: ShouldStop,
+) -> tuple[list[Sample], dict[str, Answer]]:  # fmt: skip
+    """The samples in the records' order, and the answers by record; scored as they reach the disk."""
+    records = {record.id: record for record in work.records}
+    samples: dict[str, Sample] = {}
+    tally = Tally(work)
+    log = AnswerLog(folder / "asked.jsonl", header._replace(scoring=""))
+    shown = SampleLog(path, header)
+
+    def score() -> None:
+        fresh = islice(log.answers.values(), len(samples), log.synced)  # both grow in one order
+        made = [to_sample(work, records[answer.id], answer) for answer in fresh]
+        if made:
+            shown.commit(len(samples), made)
+        samples.update((sample.id, sample) for sample in made)
+        tally.add(made)
+        on_event("eval.batch", **tally.event())
+
+    try:
+        score()
+        answers = ask(model, requests, log, should_stop=should_stop, on_disk=score)
     finally:
         log.close()
-    return [by_id[record.id] for record in work.records]
-
-
-def build_requests(work: Work) -> Requests:
-    """One request a record, in their order."""
-    prompts = [(record.id, make_prompt(work.suite, record, work.labels)) for record in work.records]
-    if work.suite.task == "classify":
-        return [ChoiceRequest(id_, prompt, work.labels) for id_, prompt in prompts]
-    how = work.suite.generation
-    return [
-        GenerateRequest(id_, prompt, how.max_new_tokens, stop=how.stop, temperature=how.temperature)
-        for id_, prompt in prompts
-    ]
-
-
-def make_prompt(suite: Suite, record: Record, labels: Sequence[str]) -> Prompt:
-    """The record as a conversation that ends where the answer begins."""
-    turns = render_turns(suite.prompt, record, labels)
-    messages = tuple(Message(role, content) for role, content in turns)
-    return Prompt(messages, suite.prompt.max_tokens, suite.prompt.over_length)
+        shown.close()
+    return [samples[record.id] for record in work.records], answers
 
 
 def to_sample(work: Work, record: Record, answer: Answer) -> Sample:
-    """The record with its answer, parsed and scored. An error scores 0 and stays in the denominator."""
-    parsed, confidence, probs = _parse(work, answer)
-    error = answer.error or (None if parsed is not None else "no answer could be read")
+    """The record with its answer, read and scored. An error scores 0 and stays in the denominator."""
+    found = read(work.suite, record, work.labels, answer)
+    specs = scorers_of(work.suite)
+    said = answer.text if work.suite.task not in SCORED_BY_LOGPROB and found.error is None else found.answer
+    scores = [
+        checked_score(spec.name, _item(work, record, spec, answer=said, parsed=found.parsed))
+        for spec in specs
+    ]
+    value = 0.0 if found.error is not None else scores[0].value
     return Sample(
-        id=record.id, gold=record.targets, answer=parsed,
-        score=checked_score(work.scorer, Item(parsed, record.targets, options=work.labels)).value,
-        slices=record.slices, unit=record.unit, confidence=confidence, label_probs=probs,
-        output=answer.text, prompt_digest=answer.prompt_digest, prompt_tok=answer.prompt_tok,
-        output_tok=answer.output_tok, latency_ms=answer.latency_ms, is_truncated=answer.is_truncated,
-        error=error,
+        id=record.id, gold=record.targets, answer=found.answer, score=value, slices=record.slices, unit=record.unit,
+        confidence=found.confidence, label_probs=found.label_probs, output=answer.text,
+        prompt_digest=answer.prompt_digest, prompt_tok=answer.prompt_tok, output_tok=answer.output_tok,
+        latency_ms=answer.latency_ms, is_truncated=answer.is_truncated, error=found.error, parsed=found.parsed,
+        scores={spec.score_name: score.value for spec, score in zip(specs, scores, strict=True)},
+        counts=next((dict(score.counts) for score in scores if score.counts), {}), confidences=found.confidences,
+        choice_logprobs=found.choice_logprobs, error_class=scores[0].error_class,
     )  # fmt: skip
 
 
-def _parse(work: Work, answer: Answer) -> tuple[str | None, float | None, dict[str, float] | None]:
-    if answer.error is not None:
-        return None, None, None
-    if work.suite.task == "generate":
-        return answer.text, _mean_probability(answer.token_logprobs), None
-    choice = choose(work.labels, answer.choice_logprobs) if answer.choice_logprobs is not None else None
-    return (choice.label, choice.confidence, choice.probs) if choice else (None, None, None)
+def scorers_of(suite: Suite) -> tuple[ScorerSpec, ...]:
+    """The suite's scorers; the first one's score is the sample's."""
+    return suite.scorers or _default_scorers(suite.task)
 
 
-def _mean_probability(logprobs: tuple[float, ...] | None) -> float | None:
-    return math.exp(math.fsum(logprobs) / len(logprobs)) if logprobs else None
+@lru_cache(maxsize=16)
+def _default_scorers(task: str) -> tuple[ScorerSpec, ...]:
+    names = [default_scorer(task), *(["hits_at"] if task == "rank" else [])]
+    return tuple(ScorerSpec(name=name) for name in names)
 
 
-def _requests_digest(work: Work, requests: Requests) -> str:
-    golds = [list(record.targets) for record in work.records]
-    asked = [[r.id, r.prompt.messages, r.prompt.max_tokens, r.prompt.over_length] for r in requests]
-    settings = work.suite.generation.model_dump()
-    return digest_json([work.scorer, work.suite.task, work.labels, settings, asked, golds])
+def _item(
+    work: Work, record: Record, spec: ScorerSpec, *, answer: str | None = None, parsed: Any = None
+) -> Item:
+    return Item(
+        answer=answer, targets=record.targets, parsed=parsed,
+        target=record.targets if record.target is None else record.target, input=record.input,
+        context=record.context, options=record.options or work.labels, meta=record.raw, settings=spec.settings,
+    )  # fmt: skip
 
 
-def _run_batches(
-    model: Model,
-    work: Work,
-    requests: Requests,
-    log: SampleLog,
-    on_event: OnEvent,
-    should_stop: ShouldStop,
-) -> None:
-    tally = Tally(work)
-    for samples in log.batches.values():
-        tally.add(samples)
-    on_event("eval.batch", **tally.event())
-    for number, batch in enumerate(model.plan(requests)):
-        if number in log.batches:
-            continue
-        if should_stop():
-            raise CancelledError(f"stopped after {tally.done} of {tally.total} samples of {work.stage}")
-        answers = _ask(model, work, [requests[index] for index in batch])
-        samples = [to_sample(work, work.records[i], a) for i, a in zip(batch, answers, strict=True)]
-        log.commit(number, samples)
-        tally.add(samples)
-        on_event("eval.batch", **tally.event())
-
-
-def _ask(model: Model, work: Work, requests: list[Any]) -> list[Answer]:
-    """One answer a request; replies that are shuffled, missing or doubled are refused, not realigned by luck."""
-    answers = list(
-        model.score_choices(requests) if work.suite.task == "classify" else model.generate(requests)
-    )
-    by_id = {answer.id: answer for answer in answers}
-    if len(by_id) != len(answers) or set(by_id) != {request.id for request in requests}:
-        raise RuntimeError(f"{model.identity.kind} model: replies do not match the requests one to one")
-    return [by_id[request.id] for request in requests]
+def _scoring_digest(work: Work) -> str:
+    """The digest of scorers and golds: samples of another one are not the same scores."""
+    specs = [spec.model_dump() for spec in scorers_of(work.suite)]
+    return digest_json([work.suite.task, work.labels, specs, [record.targets for record in work.records]])
 
 
 class Tally:

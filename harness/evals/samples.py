@@ -1,4 +1,4 @@
-"""The samples of one stage on one suite, on disk batch by batch."""
+"""The samples of one stage on one suite, on disk: scored anew from the answers whenever a run begins."""
 
 from __future__ import annotations
 
@@ -6,99 +6,77 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from harness.evals.answers import Header, parse_line
 from harness.evals.results import Sample
+from harness.files import write_atomic
 
+__all__ = ["Header", "SampleLog", "read_header", "read_samples", "write_samples"]
 
-class Header(NamedTuple):
-    """What the samples stand on. Samples of another header are never used."""
-
-    identity: str
-    """Digest of the model."""
-    requests: str
-    """Digest of prompts, choices, settings and scorer, in their order."""
+_encode = json.JSONEncoder(allow_nan=False).encode
 
 
 class SampleLog:
-    """Append-only; a batch counts as finished when its closing line is whole."""
+    """Samples in groups, for whoever watches; a group counts when its closing line is whole.
+
+    What it holds follows from the answers, so it begins empty each time and needs no sync of its own.
+    """
 
     def __init__(self, path: Path, header: Header) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._path = path
-        self.batches, whole_bytes = _read(path, header)
-        """Samples of each finished batch by its number."""
-        self._handle = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
-        os.ftruncate(self._handle, whole_bytes)
-        os.lseek(self._handle, 0, os.SEEK_END)
-        if not whole_bytes:
-            self._append([{"header": header._asdict()}])
+        self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        self._write([_encode({"header": header._asdict()})])
 
     def commit(self, number: int, samples: Sequence[Sample]) -> None:
-        """Puts a finished batch on disk: after this returns it is never computed again."""
-        lines = [sample.to_json() for sample in samples]
-        self._append([*lines, {"batch": number, "n": len(lines)}])
-        os.fsync(self._handle)
-        self.batches[number] = list(samples)
+        """Appends a group."""
+        self._write(_group(number, samples))
 
     def close(self) -> None:
+        """Syncs and closes."""
+        os.fsync(self._handle)
         os.close(self._handle)
 
-    def _append(self, lines: Sequence[dict[str, Any]]) -> None:
-        data = "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines)
-        view = memoryview(data.encode())
+    def _write(self, lines: Sequence[str]) -> None:
+        view = memoryview(("\n".join(lines) + "\n").encode())
         while view:
             view = view[os.write(self._handle, view) :]
 
 
+def write_samples(path: Path, header: Header, samples: Sequence[Sample]) -> None:
+    """Writes all samples as one group, whole or not at all."""
+    write_atomic(path, "\n".join([_encode({"header": header._asdict()}), *_group(0, samples)]) + "\n")
+
+
 def read_samples(path: Path) -> list[Sample]:
-    """The samples of all finished batches, in the order they were finished; empty where there is no file."""
-    batches, _ = _read(path, None)
-    return [sample for batch in batches.values() for sample in batch]
+    """The samples of all finished groups, in the order they were finished; empty where there is no file."""
+    found: list[Sample] = []
+    group: list[dict[str, Any]] = []
+    try:
+        lines = path.read_bytes().splitlines(keepends=True)
+    except FileNotFoundError:
+        return []
+    for line in lines[1:]:
+        data = parse_line(line)
+        if data is None or ("batch" in data and data["n"] != len(group)):
+            break
+        if "batch" in data:
+            found += map(Sample.from_json, group)
+            group = []
+        else:
+            group.append(data)
+    return found
 
 
 def read_header(path: Path) -> Header | None:
     """What the samples stand on; None where there is no file, or no header that can be read."""
     try:
         with path.open("rb") as file:
-            header = (_parse(file.readline()) or {})["header"]
-        return Header(str(header["identity"]), str(header["requests"]))
+            header = (parse_line(file.readline()) or {})["header"]
+        return Header(str(header["identity"]), str(header["requests"]), str(header.get("scoring", "")))
     except (FileNotFoundError, KeyError, TypeError):
         return None
 
 
-def _read(path: Path, wanted: Header | None) -> tuple[dict[int, list[Sample]], int]:
-    """The finished batches and how many bytes they take; none if the header is not the wanted one."""
-    batches: dict[int, list[Sample]] = {}
-    open_batch: list[Sample] = []
-    whole_bytes = offset = 0
-    try:
-        lines = path.read_bytes().splitlines(keepends=True)
-    except FileNotFoundError:
-        return {}, 0
-    for number, line in enumerate(lines):
-        offset += len(line)
-        data = _parse(line)
-        if data is None:
-            break
-        if number == 0:
-            if wanted is not None and data.get("header") != wanted._asdict():
-                return {}, 0
-            whole_bytes = offset
-        elif "batch" in data:
-            if data["n"] != len(open_batch):
-                break
-            batches[data["batch"]], open_batch, whole_bytes = open_batch, [], offset
-        else:
-            open_batch.append(Sample.from_json(data))
-    return batches, whole_bytes
-
-
-def _parse(line: bytes) -> dict[str, Any] | None:
-    if not line.endswith(b"\n"):
-        return None
-    try:
-        data = json.loads(line)
-    except ValueError:
-        return None
-    return data if isinstance(data, dict) else None
+def _group(number: int, samples: Sequence[Sample]) -> list[str]:
+    return [*(_encode(sample.to_json()) for sample in samples), _encode({"batch": number, "n": len(samples)})]

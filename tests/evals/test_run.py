@@ -1,11 +1,12 @@
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.data.records import Record
-from harness.errors import CancelledError
+from harness.errors import CancelledError, DataError, RunDiedError
 from harness.evals.run import Work, evaluate
 from harness.models.base import Answer, ChoiceRequest, Identity, Prompt
 from harness.specs.suite import Suite
@@ -13,7 +14,7 @@ from harness.specs.suite import Suite
 SUITE = Suite.model_validate(
     {
         "suite": "tiny", "domain": "shared", "task": "classify", "labels": ["yes", "no"], "slices": ["kind"],
-        "records": {"eval": "e.jsonl"}, "prompt": {"user": "{{ input }}?"},
+        "records": {"eval": "e.jsonl"}, "prompt": {"user": "{{ input }}?"}, "repeat": 0,
     }
 )  # fmt: skip
 
@@ -97,20 +98,32 @@ def test_another_model_starts_from_nothing(tmp_path: Path) -> None:
     assert [sample.answer for sample in found] == ["no"] * 8
 
 
-def test_shuffled_replies_find_their_records(tmp_path: Path) -> None:
-    model = Counting()
-    model.shuffle = lambda answers: answers[::-1]
-
-    assert run(model, tmp_path / "s.jsonl") == run(Counting(), tmp_path / "t.jsonl")
-
-
-@pytest.mark.parametrize("break_up", [lambda answers: answers[1:], lambda answers: [*answers, answers[0]]])
-def test_lost_or_doubled_replies_stop_the_run(tmp_path: Path, break_up: Any) -> None:
+@pytest.mark.parametrize(
+    "break_up",
+    [
+        lambda answers: answers[::-1],
+        lambda answers: answers[1:],
+        lambda answers: answers[:-1],
+        lambda answers: [*answers, answers[0]],
+        lambda answers: [answers[0], *answers],
+        lambda answers: [],
+    ],
+    ids=["shuffled", "first lost", "last lost", "one more", "doubled", "none"],
+)
+def test_replies_that_are_not_one_to_one_stop_the_run(tmp_path: Path, break_up: Any) -> None:
     model = Counting()
     model.shuffle = break_up
 
-    with pytest.raises(RuntimeError, match="one to one"):
+    with pytest.raises(RunDiedError, match="one to one"):
         run(model, tmp_path / "s.jsonl")
+
+
+def test_two_records_of_one_id_are_refused(tmp_path: Path) -> None:
+    asked = work(2)
+    doubled = replace(asked, records=(asked.records[0], asked.records[0]))
+
+    with pytest.raises(DataError, match="'r0' is there twice"):
+        run(Counting(), tmp_path / "s.jsonl", asked=doubled)
 
 
 def test_an_error_is_an_outcome(tmp_path: Path) -> None:

@@ -1,57 +1,52 @@
+from __future__ import annotations
+
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.evals.samples import Header, SampleLog, read_samples
+from harness.evals.samples import Header, SampleLog, read_header, read_samples, write_samples
 from tests.evals.builders import sample
 
-HEADER = Header("model", "requests")
+HEADER = Header("model", "requests", "scoring")
+GOLDEN = Path(__file__).parent.parent / "golden" / "runs" / "demo"
 
 
-def write(path: Path, batches: int = 3) -> None:
+def write(path: Path, groups: int = 3) -> None:
     log = SampleLog(path, HEADER)
-    for number in range(batches):
+    for number in range(groups):
         log.commit(number, [sample(2 * number), sample(2 * number + 1, output="tab\t\u2028 \ud800 é")])
     log.close()
 
 
-def test_finished_batches_are_found_again(tmp_path: Path) -> None:
-    write(tmp_path / "s.jsonl")
+def test_samples_come_back_as_they_were(tmp_path: Path) -> None:
+    full = sample(
+        9, parsed={"a": [1, None]}, scores={"x": 0.5}, counts={"f": (1, 0, 2)}, confidences={"p_true": 0.25},
+        choice_logprobs=(-1.0, -2.0), error_class="unit_slip", label_probs={"a": 1.0},
+    )  # fmt: skip
+    write_samples(tmp_path / "s.jsonl", HEADER, [sample(0), full])
 
-    log = SampleLog(tmp_path / "s.jsonl", HEADER)
-    log.close()
-
-    assert sorted(log.batches) == [0, 1, 2]
-    assert [s.id for s in read_samples(tmp_path / "s.jsonl")] == [f"r{n}" for n in range(6)]
+    assert read_samples(tmp_path / "s.jsonl") == [sample(0), full]
+    assert read_header(tmp_path / "s.jsonl") == HEADER
 
 
 @given(cut=st.integers(0, 3000))
-def test_a_log_cut_anywhere_keeps_exactly_its_whole_batches(tmp_path_factory, cut: int) -> None:  # type: ignore[no-untyped-def]
+def test_a_log_cut_anywhere_keeps_exactly_its_whole_groups(tmp_path_factory, cut: int) -> None:  # type: ignore[no-untyped-def]
     path = tmp_path_factory.mktemp("cut") / "s.jsonl"
     write(path)
     data = path.read_bytes()[:cut]
     path.write_bytes(data)
 
-    log = SampleLog(path, HEADER)
-    whole = sorted(log.batches)
-    for number in range(3):
-        if number not in log.batches:
-            log.commit(number, [sample(2 * number), sample(2 * number + 1)])
-    log.close()
-
-    whole_lines = data.split(b"\n")[:-1]
-    assert whole == list(range(sum(line.startswith(b'{"batch"') for line in whole_lines)))
-    assert sorted(s.id for s in read_samples(path)) == [f"r{n}" for n in range(6)]
+    whole = sum(line.startswith(b'{"batch"') for line in data.split(b"\n")[:-1])
+    assert [s.id for s in read_samples(path)] == [f"r{n}" for n in range(2 * whole)]
 
 
-def test_samples_of_another_model_are_never_used(tmp_path: Path) -> None:
+def test_a_run_that_begins_again_leaves_no_sample_of_the_one_before(tmp_path: Path) -> None:
     write(tmp_path / "s.jsonl")
 
-    log = SampleLog(tmp_path / "s.jsonl", Header("another model", "requests"))
-    log.close()
+    SampleLog(tmp_path / "s.jsonl", HEADER).close()
 
-    assert log.batches == {}
     assert read_samples(tmp_path / "s.jsonl") == []
 
 
@@ -60,7 +55,17 @@ def test_garbage_in_the_middle_ends_the_log(tmp_path: Path) -> None:
     lines = (tmp_path / "s.jsonl").read_bytes().splitlines(keepends=True)
     (tmp_path / "s.jsonl").write_bytes(b"".join([*lines[:5], b"\x00\xff\n", *lines[5:]]))
 
-    log = SampleLog(tmp_path / "s.jsonl", HEADER)
-    log.close()
+    assert [s.id for s in read_samples(tmp_path / "s.jsonl")] == ["r0", "r1"]
 
-    assert sorted(log.batches) == [0]
+
+@pytest.mark.parametrize(
+    "path", sorted(GOLDEN.rglob("samples.jsonl")), ids=lambda path: path.parent.parent.name
+)
+def test_samples_of_a_recorded_run_are_read(path: Path) -> None:
+    samples = read_samples(path)
+
+    assert samples
+    assert all(s.label_probs for s in samples if s.error is None)
+    header = read_header(path)
+    assert header is not None
+    assert header.scoring == ""
