@@ -126,23 +126,35 @@ def evaluate(
     suite: Annotated[Path, typer.Argument(help="A suite, such as suites/legal/clauses.yaml.", show_default=False)],
     model: Annotated[str, typer.Option("--model", help="`embedded:…`, a hub id, a checkpoint folder, or a GGUF.")],
     split: Annotated[str, typer.Option(help="train, dev, calibration or eval.")] = "eval",
+    limit: Annotated[int | None, typer.Option(min=1, help="Only this many records, drawn by --seed.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the draw that --limit makes.")] = 17,
+    baseline: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Compare with this run on the same items at the end.")
+    ] = None,
+    repeat: Annotated[
+        bool, typer.Option("--repeat/--no-repeat", help="Answer some items again, to measure the noise floor.")
+    ] = True,
     data: Data = None, json_out: Json = False, detach: Detach = False, fresh: Fresh = False,
 ) -> None:  # fmt: skip
     """Scores one model on one suite.
 
-    Example: harness eval suites/legal/clauses.yaml --model embedded:smollm2-135m
+    Example: harness eval suites/legal/clauses.yaml --model embedded:smollm2-135m --limit 40 --baseline last
     """
     from harness.jobs.orders import SPLITS, order_eval
-    from harness.jobs.store import home_folder
+    from harness.jobs.store import find_run, home_folder
+    from harness.specs.suite import Limit
     from harness.watch import work
 
     if split not in SPLITS:
         raise HarnessError(f"--split {split}: no such split", hint=f"one of {', '.join(SPLITS)}")
+    if baseline and detach:
+        raise HarnessError("--baseline compares when the run has ended, and --detach does not wait for it")
+    before = find_run(home_folder(), baseline) if baseline else None
     folder = order_eval(
         home_folder(), suite, model=model, data_root=data, split=split, fresh=fresh,
-        command=_twin(),
+        limit=Limit(n=limit, seed=seed) if limit else None, repeat=repeat, command=_twin(),
     )  # fmt: skip
-    work(folder, json_out=json_out, detach=detach)
+    work(folder, json_out=json_out, detach=detach, baseline=before)
 
 
 @app.command()

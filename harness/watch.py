@@ -14,13 +14,17 @@ from harness.jobs import launch, lease
 from harness.jobs.store import last_event
 
 if TYPE_CHECKING:
+    from harness.evals.compare import Comparison
     from harness.jobs.journal import Event
 
 RESUMES = "the same command resumes it"
 
 
-def work(folder: Path, *, json_out: bool, detach: bool) -> None:
-    """Starts the run's worker, or joins the one that works already, and shows it."""
+def work(folder: Path, *, json_out: bool, detach: bool, baseline: Path | None = None) -> None:
+    """Starts the run's worker, or joins the one that works already, and shows it.
+
+    With `baseline`, a run's folder, the result ends with the comparison on the same items.
+    """
     before = last_event(folder)
     is_joined = lease.holder(folder) is not None
     interrupt = Interrupt(folder)
@@ -34,7 +38,8 @@ def work(folder: Path, *, json_out: bool, detach: bool) -> None:
         )
         typer.echo(said)
         return
-    _show(folder, interrupt, json_out=json_out, seq_after=before.seq if before and not is_joined else 0)
+    seq_after = before.seq if before and not is_joined else 0
+    _show(folder, interrupt, json_out=json_out, seq_after=seq_after, baseline=baseline)
 
 
 def watch(folder: Path, *, json_out: bool) -> None:
@@ -47,7 +52,9 @@ def watch(folder: Path, *, json_out: bool) -> None:
     _show(folder, Interrupt(folder), json_out=json_out, seq_after=0)
 
 
-def _show(folder: Path, interrupt: Interrupt, *, json_out: bool, seq_after: int) -> None:
+def _show(
+    folder: Path, interrupt: Interrupt, *, json_out: bool, seq_after: int, baseline: Path | None = None
+) -> None:
     from harness.console import follow
 
     interrupt.is_watching = True
@@ -58,7 +65,7 @@ def _show(folder: Path, interrupt: Interrupt, *, json_out: bool, seq_after: int)
         raise CancelledError(said, hint=f"harness attach {folder.name}") from None
     _raise_without_result(folder, last, was_killed=interrupt.presses > 1)
     assert last is not None
-    _print_result(folder, json_out=json_out)
+    _print_result(folder, json_out=json_out, baseline=baseline)
     raise typer.Exit(last.data["exit_code"])
 
 
@@ -103,10 +110,12 @@ class Interrupt:
                 raise KeyboardInterrupt from None
 
 
-def _print_result(folder: Path, *, json_out: bool) -> None:
+def _print_result(folder: Path, *, json_out: bool, baseline: Path | None) -> None:
     text = (folder / "result.json").read_text(encoding="utf-8")
+    found = _compared(baseline, folder) if baseline else None
     if json_out:
-        typer.echo(text.rstrip())
+        more = {"comparison": found.to_json()} if found else {}
+        typer.echo(json.dumps({**json.loads(text), **more}, indent=1) if more else text.rstrip())
         return
     from harness.console import print_path, print_readings, print_what_next, stdout_console
 
@@ -117,4 +126,16 @@ def _print_result(folder: Path, *, json_out: bool) -> None:
         print_readings(console, document["scorecard"])
     else:
         print_path(console, document)
+    if found:
+        from harness.console_compare import print_comparison
+
+        console.print()
+        print_comparison(console, found)
     print_what_next(console, folder, document)
+
+
+def _compared(baseline: Path, folder: Path) -> Comparison:
+    from harness.evals.compare import compare
+    from harness.jobs.verdicts import stages_to_compare
+
+    return compare(baseline, folder, *stages_to_compare(baseline, folder, None, None))

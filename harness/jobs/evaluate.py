@@ -7,9 +7,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from harness.errors import ExitCode
+from harness.data.splits import draw
+from harness.errors import DataError, ExitCode
 from harness.evals.run import Work, evaluate
-from harness.evals.scorecard import find_reading, make_scorecard
+from harness.evals.scorecard import find_reading, make_scorecard, read_noise
 from harness.files import read_json, write_json
 from harness.jobs.journal import Journal
 from harness.jobs.orders import labels_of, read_splits
@@ -44,7 +45,14 @@ def _work(options: dict[str, Any]) -> Work:
     data_root = Path(options["data_root"]) if options["data_root"] else None
     suite = load_suite(path, data_root=data_root)
     splits = read_splits(LoadedSuite(suite, path), data_root)
-    return Work(STAGE, suite, labels_of(suite, splits), tuple(splits[options["split"]]))
+    records = splits[options["split"]]
+    if not records:
+        raise DataError(f"suite {suite.suite} has no {options['split']} records", hint="--split eval")
+    if limit := options.get("limit"):
+        records = draw(records, limit["n"], limit["seed"])
+    if not options.get("repeat", True):
+        suite = suite.model_copy(update={"repeat": 0})
+    return Work(STAGE, suite, labels_of(suite, splits), tuple(records), tuple(splits["train"]))
 
 
 def _score(folder: Path, work: Work, reference: str, progress: Progress) -> dict[str, Any]:
@@ -61,7 +69,7 @@ def _score(folder: Path, work: Work, reference: str, progress: Progress) -> dict
         model.close()
     card = make_scorecard(
         work.suite.suite, STAGE, identity, samples, slices=work.suite.slices,
-        is_labelled=work.suite.task == "classify",
+        is_labelled=work.suite.task in ("classify", "verify"), noise=read_noise(target),
     )  # fmt: skip
     write_json(target / "scorecard.json", card.to_json())
     top = find_reading(card, "accuracy")

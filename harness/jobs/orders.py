@@ -15,7 +15,7 @@ from harness.files import digest_json, sha256_file
 from harness.jobs import launch
 from harness.specs.load import LoadedSuite, load_release
 from harness.specs.recipe import Recipe
-from harness.specs.suite import LABELLED, Split, Suite
+from harness.specs.suite import LABELLED, Limit, Split, Suite
 
 Until = Literal["train", "export", "release"]
 SPLITS: tuple[Split, ...] = ("train", "dev", "calibration", "eval")
@@ -93,9 +93,14 @@ def order_eval(
     data_root: Path | None,
     split: Split,
     command: Sequence[str],
+    limit: Limit | None = None,
+    repeat: bool = True,
     fresh: bool = False,
 ) -> Path:
-    """The folder of the run that scores one model on one suite."""
+    """The folder of the run that scores one model on one suite.
+
+    `limit` takes a random subset of the split, and `repeat` false leaves the noise floor out; both are recorded.
+    """
     from harness.specs.load import find_document, load_suite
 
     suite = load_suite(suite_path, data_root=data_root)
@@ -104,6 +109,7 @@ def order_eval(
     options = {
         "suite": str(suite_path.absolute()) if suite_path.exists() else str(suite_path), "model": model,
         "split": split, "data_root": str(data_root.absolute()) if data_root else None, "base": base_stamp(model),
+        "limit": limit.model_dump() if limit else None, "repeat": repeat,
     }  # fmt: skip
     key = digest_json([suite.model_dump(mode="json"), lock["digest"], options, code_digest(MAKING_ROOMS)])
     run = f"eval-{suite.suite}-{key[:8]}"
