@@ -175,3 +175,10 @@ def check_digest(path: Path, wanted: str) -> None:
     found = sha256_file(path)
     if found != wanted:
         raise IntegrityError(f"{path}: sha256 is {found[:16]}…, wanted {wanted[:16]}…: its bytes changed")
+
+
+def bundled_root() -> Path:
+    """The folder with the `suites` and `recipes` that come with the harness, or stand beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    bundled = package / "_bundled"
+    return bundled if bundled.is_dir() else package.parent

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from harness.errors import Problem, SpecError
+from harness.files import bundled_root
 from harness.specs.base import Document
 from harness.specs.problems import translate
 from harness.specs.recipe import Recipe
@@ -98,13 +99,6 @@ def find_document(name: str | Path, *, near: Path | None = None) -> Path:
     close = nearest(wanted.stem, sorted({path.stem for path in _known_documents(near)}))
     hint = f"nearest: {close}" if close else "`harness check FILE` looks into one"
     raise SpecError([Problem(str(name), None, "", "no such file", "a suite or recipe", hint)])
-
-
-def bundled_root() -> Path:
-    """The folder with the `suites` and `recipes` that come with the harness, or stand beside it in a checkout."""
-    package = Path(__file__).resolve().parent.parent
-    bundled = package / "_bundled"
-    return bundled if bundled.is_dir() else package.parent
 
 
 def validate(yaml: YamlDocument, model: type[DocumentT]) -> DocumentT:

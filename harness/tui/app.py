@@ -50,7 +50,7 @@ class HarnessApp(App[None]):
 
     def compose(self) -> ComposeResult:
         yield self._canvas
-        yield Prompt(placeholder="words, key=value or label=value; empty shows all", select_on_focus=False)
+        yield Prompt(select_on_focus=False)
 
     def on_mount(self) -> None:
         self._canvas.focus()
@@ -79,18 +79,19 @@ class HarnessApp(App[None]):
         elif effect.copied is not None:
             self.copy_to_clipboard(effect.copied)
         elif effect.prompt is not None:
-            self._open_prompt(effect.prompt)
+            self._open_prompt(effect.prompt, effect.hint)
         self.draw()
 
-    def _open_prompt(self, text: str) -> None:
+    def _open_prompt(self, text: str, hint: str) -> None:
         prompt = self.query_one(Prompt)
+        prompt.placeholder = hint
         prompt.value = text
         prompt.cursor_position = len(text)
         prompt.add_class("open")
         prompt.focus()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        self.desk.set_filter(event.value)
+        self.desk.submitted(event.value)
         self.action_close_prompt()
 
     def action_close_prompt(self) -> None:

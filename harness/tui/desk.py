@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from harness.jobs.store import RunInfo, RunState
 from harness.tui import keys
+from harness.tui.commands import Commands
 from harness.tui.jobs import Jobs
 from harness.tui.keys import BOARD, HELP, Context
 from harness.tui.screens.base import Effect, Screen
@@ -18,6 +19,7 @@ from harness.tui.screens.export import ExportScreen
 from harness.tui.screens.help import HelpScreen
 from harness.tui.screens.live import LiveScreen
 from harness.tui.screens.samples import SamplesScreen
+from harness.tui.screens.start import StartScreen
 from harness.tui.screens.train import TrainScreen
 from harness.tui.views.board import title_right
 from harness.tui.views.cells import Line, Span, line
@@ -46,6 +48,7 @@ class Desk:
         self.now = now
         self._run = run
         self._jobs = jobs or Jobs()
+        self.commands = Commands(home)
         self._listed_s = float("-inf")
         self._asked: Callable[[], None] | None = None
         self._message: Line = ()
@@ -58,7 +61,7 @@ class Desk:
             ExportScreen(self),
             HelpScreen(self),
         )
-        found: tuple[Screen, ...] = (self.board, self.samples, self.diff, *others)
+        found: tuple[Screen, ...] = (self.board, self.samples, self.diff, StartScreen(self), *others)
         self.screens = {screen.name: screen for screen in found}
         self._forget()
 
@@ -75,13 +78,12 @@ class Desk:
 
     def look(self) -> bool:
         """Reads what is new, within bounds; whether there is more to read at once."""
+        self._hear()
         now = self.now()
         if now - self._listed_s >= RUNS_S:
             self._listed_s = now
             self.home.look()
             self._keep_run()
-        if said := self._jobs.heard():
-            self.say(said)
         more = self._read_journals()
         self.board.follow()
         return self.here.look() or more
@@ -175,7 +177,7 @@ class Desk:
         return self.here.body(cells, rows)
 
     def _crumbs(self) -> list[str]:
-        run = [self.info.run] if self.info else []
+        run = [self.info.run] if self.info and self.screen != keys.START else []
         return [self.screen, *run, *self.here.crumbs()]
 
     def say(self, text: str, style: str = "warning") -> None:
@@ -257,9 +259,27 @@ class Desk:
         if not self.here.back():
             self.go(BOARD)
 
-    def set_filter(self, text: str) -> None:
-        """Lists the samples that hold all words of the text."""
-        self.samples.set_filter(text)
+    def submitted(self, text: str) -> None:
+        """Gives the line that the person typed to the screen that asked for it."""
+        self.here.submitted(text)
+
+    def command(self, words: Sequence[str], said: str) -> None:
+        """Runs a command of the command line; a run that it starts is shown."""
+        self.say(said, "")
+        self.commands.start(words)
+
+    def _hear(self) -> None:
+        if said := self._jobs.heard():
+            self.say(said)
+        if (answer := self.commands.heard()) is not None:
+            self.say(answer.text, "fail-text" if answer.is_error else "pass-text")
+            if answer.run is not None:
+                self._run, self._listed_s = answer.run, float("-inf")
+                self._forget()
+                self.screen = keys.LIVE
+
+    def do_start(self) -> None:
+        self.go(keys.START)
 
     def ask(self, question: str, act: Callable[[], None]) -> None:
         """Does it after a `y`; any other key leaves it."""

@@ -8,17 +8,12 @@ from shlex import quote
 
 from harness.jobs.store import RunState
 
-BOARD, LIVE, SAMPLES, DIFF, TRAIN, EXPORT, HELP = (
-    "board",
-    "live",
-    "samples",
-    "diff",
-    "train",
-    "export",
-    "help",
-)
-SCREENS = (BOARD, LIVE, SAMPLES, DIFF, TRAIN, EXPORT)
-TITLES = {BOARD: "Board", LIVE: "Live", SAMPLES: "Samples", DIFF: "Diff", TRAIN: "Train", EXPORT: "Export"}
+BOARD, LIVE, SAMPLES, DIFF = "board", "live", "samples", "diff"
+TRAIN, EXPORT, START, HELP = "train", "export", "start", "help"
+NUMBERED = (BOARD, LIVE, SAMPLES, DIFF, TRAIN, EXPORT)
+"""The screens that stand in the line of tabs, opened by their number."""
+SCREENS = (*NUMBERED, START)
+TITLES = {name: name.capitalize() for name in SCREENS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +43,12 @@ class Context:
     """Whether the sample's whole text fills the screen."""
     n_suites: int = 0
     """On the diff: suites that both sides were scored on."""
+    document: str | None = None
+    """On the start screen: the file under the cursor."""
+    kind: str | None = None
+    """`recipe` or `suite`."""
+    model: str | None = None
+    """What a suite is scored with."""
     comparison: tuple[str, ...] | None = None
     """On the diff: the words of the command that compares the two sides."""
 
@@ -135,7 +136,21 @@ def _no_other_suite(context: Context) -> str | None:
     )
 
 
+def _no_recipe(context: Context) -> str | None:
+    return None if context.kind == "recipe" else "the cursor is on no recipe"
+
+
+def _no_document(context: Context) -> str | None:
+    return None if context.document else "there is no recipe and no suite here"
+
+
+def _start_twin(command: str) -> Callable[[Context], str]:
+    return lambda context: f"harness {command} {quote(context.document or 'RECIPE.yaml')}"
+
+
 def _nothing_to_open(context: Context) -> str | None:
+    if context.screen == START:
+        return _no_document(context)
     if context.screen == DIFF:
         return _nothing_compared(context) or (
             None if context.sample else "nothing turned: f lists the others"
@@ -147,7 +162,11 @@ def _nothing_to_open(context: Context) -> str | None:
     return _no_run(context)
 
 
-def _open_twin(context: Context) -> str | None:
+def _open_twin(context: Context) -> str:
+    if context.screen == START and context.kind == "suite":
+        return f"harness eval {quote(context.document or 'SUITE')} --model {quote(context.model or 'MODEL')}"
+    if context.screen == START:
+        return _start_twin("release")(context)
     return f"harness show {_run(context)}"
 
 
@@ -191,8 +210,13 @@ ACTIONS: tuple[Action, ...] = (
         why_not=_no_run, twin=lambda c: f"harness show {_run(c)}", is_in_footer=False,
     ),
     Action(
+        ("0",), "start", "new job", "Lists recipes and suites, to start a job from.",
+        twin=lambda _: "harness release recipes/demo.yaml",
+    ),
+    Action(
         ("enter",), "open", "open",
-        "Goes one deeper: a run to its verdicts or its progress, a stage to its failing samples, a sample to its text.",
+        "Goes one deeper: a run to its verdicts or its progress, a stage to its failing samples, a sample to its text. "
+        "On the start screen it releases the recipe, or scores the suite.",
         why_not=_nothing_to_open, twin=_open_twin, is_next=True,
     ),
     Action(("escape",), "back", "back", "Goes one up, or takes the filter away.", is_in_footer=False),
@@ -207,6 +231,19 @@ ACTIONS: tuple[Action, ...] = (
         ("m",), "baseline", "baseline", "Takes this run as the baseline that the others are compared with.", (BOARD,),
         why_not=_no_sources, is_in_footer=False,
     ),
+    Action(
+        ("t",), "start_train", "train", "Starts the recipe up to the gate on the trained adapter.", (START,),
+        why_not=_no_recipe, twin=_start_twin("train"),
+    ),
+    Action(
+        ("e",), "start_export", "export", "Starts the recipe up to the gated quants.", (START,), why_not=_no_recipe,
+        twin=_start_twin("export"),
+    ),
+    Action(
+        ("c",), "check", "check", "Looks for problems in the document, without loading a model.", (START,),
+        why_not=_no_document, twin=_start_twin("check"),
+    ),
+    Action(("m",), "model", "model", "Asks for the model that suites are scored with.", (START,)),
     Action(
         ("a",), "stage_a", "A's stage", "Shows another stage as A, the baseline.", (DIFF,), why_not=_nothing_compared,
     ),
@@ -306,6 +343,8 @@ def named(name: str) -> Action:
 
 def twin_of_screen(context: Context) -> str:
     """The command that shows what the screen shows."""
+    if context.screen == START:
+        return _open_twin(context)
     if context.run is None or context.screen == BOARD:
         return "harness board --plain"
     if context.screen == DIFF:

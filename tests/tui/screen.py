@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from textual import events
 from textual.pilot import Pilot
 
 from harness.tui.app import HarnessApp
+from harness.tui.commands import Said
 from harness.tui.comparisons import Answer, Comparisons, Sides
 from harness.tui.desk import Desk
 
@@ -35,6 +36,20 @@ class FakeJobs:
 
     def heard(self) -> str | None:
         return None
+
+
+class FakeCommands:
+    """Notes the commands, and answers as the test says."""
+
+    def __init__(self) -> None:
+        self.asked: list[list[str]] = []
+        self.answers: list[Said] = []
+
+    def start(self, words: Sequence[str]) -> None:
+        self.asked.append(list(words))
+
+    def heard(self) -> Said | None:
+        return self.answers.pop(0) if self.answers else None
 
 
 class ComparisonsAtOnce(Comparisons):
@@ -99,6 +114,7 @@ async def terminal(
 ) -> AsyncIterator[Terminal]:
     """The terminal on the home folder, with all there is to read read."""
     desk = Desk(home, run=run, jobs=FakeJobs(), now=lambda: NOW_S)  # type: ignore[arg-type]
+    desk.commands = FakeCommands()  # type: ignore[assignment]
     desk.diff.comparisons = ComparisonsAtOnce(home)
     desk.catch_up()
     app = HarnessApp(desk, is_ascii=ascii)

@@ -18,6 +18,8 @@ class Effect(NamedTuple):
     copied: str | None = None
     prompt: str | None = None
     """The text to start with."""
+    hint: str = ""
+    """What to type, shown while nothing is."""
 
 
 class Screen:
@@ -56,6 +58,9 @@ class Screen:
 
     def move(self, by: int) -> None:
         """Moves the cursor by so many lines; the ends hold it."""
+
+    def submitted(self, text: str) -> None:
+        """Takes the line that the person typed."""
 
     def do_down(self) -> None:
         self.move(1)

@@ -119,7 +119,7 @@ class SamplesScreen(Screen):
     def do_open(self) -> None:
         self.here = replace(self.here, is_reading=True, scroll=0)
 
-    def set_filter(self, text: str) -> None:
+    def submitted(self, text: str) -> None:
         """Lists the samples that hold all words of the text."""
         wanted = self._list.wanted if self._list else Filter()
         self._refilter(replace(wanted, text=text.strip()))
@@ -136,7 +136,8 @@ class SamplesScreen(Screen):
             self._refilter(replace(wanted, is_failures_only=not wanted.is_failures_only))
 
     def do_filter(self) -> Effect:
-        return Effect(prompt=self._list.wanted.text if self._list else "")
+        text = self._list.wanted.text if self._list else ""
+        return Effect(prompt=text, hint="words, key=value or label=value; empty shows all")
 
     def do_next_failure(self) -> None:
         self._next_failure(1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.tui.keys import SCREENS, TITLES, Context, actions_of, shown_key
+from harness.tui.keys import NUMBERED, TITLES, Context, actions_of, shown_key
 from harness.tui.views.cells import Line, Span, between, exactly, fit_line, line, line_width, rule, safe
 
 CHROME_ROWS = 6
@@ -39,10 +39,12 @@ def _title(crumbs: Sequence[str], right: Line, cells: int) -> Line:
 
 def _tabs(context: Context, cells: int) -> Line:
     spans: list[Span] = []
-    for index, screen in enumerate(SCREENS, start=1):
+    for index, screen in enumerate(NUMBERED, start=1):
         here = screen == context.screen
         spans.append(Span("▌" if here else " ", "cursor"))
         spans.append(Span(f"{index} {TITLES[screen]} ", "tab" if here else "dim"))
+    if context.screen not in NUMBERED and context.screen in TITLES:
+        spans += [Span("▌", "cursor"), Span(f"{TITLES[context.screen]} ", "tab")]
     return fit_line(spans, cells)
 
 

@@ -1,0 +1,45 @@
+"""The list of recipes and suites from which jobs are started."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.tui.views.cells import Line, Span, between, exactly, fit, fit_line, line, rule, wrap
+from harness.tui.views.documents import DocumentInfo
+from harness.tui.views.matrix import mark, window
+
+MODEL = "embedded:smollm2-135m"
+"""What a suite is tried with where no other model is named: it needs no network."""
+
+
+def start_body(found: Sequence[DocumentInfo], cursor: int, model: str, cells: int, rows: int) -> list[Line]:
+    """The screen between its frame's lines."""
+    if not found:
+        words = " No recipe and no suite here: `harness check FILE` looks into one that lies elsewhere."
+        return [(), line(Span(words, "dim"))]
+    here = found[min(cursor, len(found) - 1)]
+    about = _about_lines(here, model, cells)
+    room = rows - len(about) - 2
+    first = window(cursor, len(found), room)
+    recipes = sum(info.kind == "recipe" for info in found)
+    title = line(Span(" START", "head"), Span(f"  {recipes} recipes, {len(found) - recipes} suites", "dim"))
+    listed = [_row(info, at == cursor, cells) for at, info in list(enumerate(found))[first : first + room]]
+    return [title, *exactly(listed, room), rule(cells), *about]
+
+
+def _row(info: DocumentInfo, is_here: bool, cells: int) -> Line:
+    name_cells = min(28, cells // 3)
+    head = (
+        mark(is_here, True), Span(fit(info.kind, 8), "dim"),
+        Span(fit(info.name, name_cells) + " ", "strong" if is_here else ""), Span(fit(info.domain, 12), "dim"),
+    )  # fmt: skip
+    return between(fit_line((*head, Span(info.description, "dim")), cells - 1), (), cells)
+
+
+def _about_lines(info: DocumentInfo, model: str, cells: int) -> list[Line]:
+    words = wrap(info.description or "no description", cells - 2, rows=2)
+    facts = f" base {info.about}" if info.kind == "recipe" else f" task {info.about} · enter scores {model}"
+    return [
+        *exactly([line(Span(f" {part}")) for part in words], 2),
+        line(Span(facts, "dim"), Span(f"   {info.path}", "code")),
+    ]
