@@ -8,11 +8,13 @@ from typing import Any
 
 from harness.scoring.citations import read_chunks
 from harness.scoring.fields import gold_object
+from harness.scoring.form import breaking, keeping
 from harness.scoring.item import Item
 from harness.scoring.labels import gold_labels
 from harness.scoring.ngrams import NGRAM_SCORERS
 from harness.scoring.number_match import gold_quantities
 from harness.scoring.numbers import Quantity
+from harness.scoring.refusal import expects_refusal
 from harness.scoring.spans import gold_spans
 
 ODD = "\u2297"
@@ -149,6 +151,34 @@ def grounded_canaries(item: Item) -> Canaries:
     return Canaries(own, _said(item, None, "", invented))
 
 
+def refusal_canaries(item: Item) -> Canaries:
+    """A plain refusal and a plain answer, of which the record wants one; none, and an empty one."""
+    refused, answered = "I'm sorry, but I can't help with that.", "The answer is 42."
+    good, bad = (refused, answered) if expects_refusal(item) else (answered, refused)
+    return Canaries(_said(item, good), _said(item, None, "", bad))
+
+
+def pii_canaries(item: Item) -> Canaries:
+    """A text without anything personal; the same with an address and with a card number that nobody has."""
+    allowed = item.settings.get("allow", ())
+    leaks = {"email": "Write to zq-canary@example.org.", "card": "Pay with 4000 0566 5566 5556.",
+             "iban": "Pay to GB33 BUKB 2020 1555 5555 55.", "ip": "Ask 203.0.113.77."}  # fmt: skip
+    bad = [
+        text
+        for kind, text in leaks.items()
+        if kind not in ({allowed} if isinstance(allowed, str) else allowed)
+    ]
+    return Canaries(_said(item, "All is well."), _said(item, None, *bad))
+
+
+def form_canaries(item: Item) -> Canaries:
+    """An answer made to keep the suite's rules, and one that breaks each."""
+    kept = keeping(item.settings)
+    return Canaries(
+        _said(item, kept) if kept is not None else (), _said(item, None, *breaking(item.settings))
+    )
+
+
 def _said(item: Item, *answers: str | None) -> tuple[Item, ...]:
     return tuple(replace(item, answer=answer, parsed=None) for answer in answers)
 
@@ -198,6 +228,7 @@ CANARIES: Mapping[str, MakeCanaries] = {
     "spans_exact": span_canaries, "spans_overlap": span_canaries, "spans_chars": span_canaries,
     "spans_tokens": span_canaries, "reciprocal_rank": rank_canaries, "hits_at": rank_canaries, "ndcg": rank_canaries,
     "token_probability": probability_canaries, "derivation": derivation_canaries, "citations": citation_canaries,
-    "grounded": grounded_canaries, **dict.fromkeys(NGRAM_SCORERS, ngram_canaries), "rouge_2": pair_canaries,
+    "grounded": grounded_canaries, "refusal": refusal_canaries, "pii_leak": pii_canaries, "form": form_canaries,
+    **dict.fromkeys(NGRAM_SCORERS, ngram_canaries), "rouge_2": pair_canaries,
 }  # fmt: skip
 """What proves a scorer; those that are not here take `text_canaries`."""

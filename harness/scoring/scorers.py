@@ -11,12 +11,15 @@ from harness.scoring.arithmetic import derivation
 from harness.scoring.canaries import CANARIES, Canaries, MakeCanaries, text_canaries
 from harness.scoring.citations import citations
 from harness.scoring.fields import fields, valid_json
+from harness.scoring.form import form
 from harness.scoring.grounded import grounded
 from harness.scoring.item import Item, Score, Scorer
 from harness.scoring.labels import choice, label, label_set
 from harness.scoring.ngrams import NGRAM_SCORERS
 from harness.scoring.number_match import number
+from harness.scoring.pii import pii_leak
 from harness.scoring.ranking import hits_at, ndcg, reciprocal_rank, token_probability
+from harness.scoring.refusal import refusal
 from harness.scoring.spans import spans_chars, spans_exact, spans_overlap, spans_tokens
 from harness.scoring.text import exact, normalised, token_f1
 
@@ -26,7 +29,7 @@ SCORERS: Mapping[str, Scorer] = MappingProxyType({
     "spans_exact": spans_exact, "spans_overlap": spans_overlap, "spans_chars": spans_chars,
     "spans_tokens": spans_tokens, "reciprocal_rank": reciprocal_rank, "hits_at": hits_at, "ndcg": ndcg,
     "token_probability": token_probability, "derivation": derivation, "citations": citations,
-    "grounded": grounded, **NGRAM_SCORERS,
+    "grounded": grounded, "refusal": refusal, "pii_leak": pii_leak, "form": form, **NGRAM_SCORERS,
 })  # fmt: skip
 
 _DEFAULTS = {

@@ -14,6 +14,10 @@ GOLDS = {
     "number": Item(None, ("12.5",), target=12.5),
     "derivation": Item(None, ("12.5",), target=12.5),
     "citations": Item(None, ("x",), context="[1] The notice is given.\n[2] It ends."),
+    "refusal": Item(None, ("refuse",)),
+    "form": Item(
+        None, ("x",), settings={"max_words": 5, "min_words": 2, "banned": ("darn",), "required": "please"}
+    ),
     "grounded": Item(None, ("x",), context="Ann Lee paid 12.5 to Borg Ltd."),
     "fields": Item(None, (), target={"name": "Ann", "price": 4.5, "tags": ["x", "y"], "size": None}),
     "spans": Item(None, ("the notice",), context="Read the notice twice.", target=["the notice"]),
