@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.scoring.citations import read_chunks
-from harness.scoring.fields import gold_object
+from harness.scoring.fields import gold_objects
 from harness.scoring.form import breaking, keeping
 from harness.scoring.item import Item
 from harness.scoring.labels import gold_labels
@@ -93,12 +93,12 @@ def derivation_canaries(item: Item) -> Canaries:
 
 def field_canaries(item: Item) -> Canaries:
     """The gold object; none, a list, and an object with nothing but an invented field."""
-    gold = gold_object(item)
-    said = _any_of_lists(gold) if item.settings.get("gold_lists") == "any" else gold
-    invented = dict.fromkeys(gold, f"{ODD} invented")
-    return Canaries(
-        _parsed(item, said), _parsed(item, None, ["a list"], invented) if gold else _said(item, None)
-    )
+    golds = gold_objects(item)
+    is_any = item.settings.get("gold_lists") == "any"
+    said = [_any_of_lists(gold) if is_any else gold for gold in golds]
+    invented = {key: f"{ODD} invented" for key in golds[0]}
+    bad = (None, ["a list"], invented) if invented else (None, ["a list"])
+    return Canaries(_parsed(item, *said), _parsed(item, *bad))
 
 
 def json_canaries(item: Item) -> Canaries:

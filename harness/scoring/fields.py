@@ -26,9 +26,13 @@ def fields(item: Item) -> Score:
     positive. A wrong value is one false positive and one false negative. A text is compared normalised
     (setting `strings: exact`), a gold number as a quantity, with the settings of `number`.
     `gold_lists: any` takes a gold list as values of which any is right; `ignore_extra` leaves fields
-    out that the gold does not name.
+    out that the gold does not name. Of several gold objects the one that fits best counts.
     """
-    gold, said = gold_object(item), _said_object(item)
+    said = _said_object(item)
+    return max((_against(gold, said, item) for gold in gold_objects(item)), key=lambda score: score.value)
+
+
+def _against(gold: Mapping[str, Any], said: Mapping[str, Any] | None, item: Item) -> Score:
     is_any = item.settings.get("gold_lists") == "any"
     meant = dict(_flatten(gold, is_any))
     named = dict(_flatten(said or {}, False))
@@ -54,11 +58,11 @@ def valid_json(item: Item) -> Score:
     return Score(float(not missing), error_class="missing_keys" if missing else None, note=", ".join(missing))
 
 
-def gold_object(item: Item) -> dict[str, Any]:
-    """The record's object, or the one that its only gold text spells."""
-    if isinstance(item.target, Mapping):
-        return dict(item.target)
-    return (read_object(item.targets[0]) if item.targets else None) or {}
+def gold_objects(item: Item) -> list[dict[str, Any]]:
+    """The record's object, or objects of which any is right, or those that its gold texts spell; never empty."""
+    values = item.target if isinstance(item.target, list | tuple) else [item.target]
+    objects = [dict(value) for value in values if isinstance(value, Mapping)]
+    return objects or [found for text in item.targets if (found := read_object(text)) is not None] or [{}]
 
 
 def _said_object(item: Item) -> dict[str, Any] | None:

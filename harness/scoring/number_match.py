@@ -127,6 +127,8 @@ def _readings(
         abs(gold.value / gold.number) if gold.number else gold.scale * (0.01 if gold.is_percent else 1.0)
     )
     yield said.value, gold.value, gold_unit
+    if said.unit and gold.unit and said.unit != gold.unit:
+        return
     assume = settings.get("assume_scale", "answer")
     if (assume in ("answer", "both") and said.is_bare) or (assume == "both" and gold.is_bare):
         yield said.number, gold.number, 1.0
