@@ -12,7 +12,7 @@ from dataclasses import replace
 from harness.evals.results import RuleVerdict, State, Verdict
 from harness.evals.rules.decide import Bounds, aim_of, decide, nothing
 from harness.evals.rules.edge import judge_edge
-from harness.evals.rules.evidence import Evidence, Noise, Planned
+from harness.evals.rules.evidence import Evidence, Planned
 from harness.evals.rules.groups import judge_gap
 from harness.evals.rules.paired import difference_bounds, judge_paired
 from harness.evals.rules.probabilities import judge_brier, judge_confidence_gap, judge_ece
@@ -21,7 +21,7 @@ from harness.evals.rules.sequential import judge_sequential
 from harness.evals.rules.sets import judge_abstention, judge_coverage
 from harness.specs.gate import EDGE_METRICS, Gate
 
-__all__ = ["CHAIN", "EDGE_METRICS", "QUALITY_METRICS", "Bounds", "Evidence", "Noise", "Part", "Planned", "applies",
+__all__ = ["CHAIN", "EDGE_METRICS", "QUALITY_METRICS", "Bounds", "Evidence", "Part", "Planned", "applies",
            "combine", "difference_bounds", "is_borne_out", "judge", "stale"]  # fmt: skip
 
 CHAIN = ("base", "adapter", "merged", "f16")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from harness.data.records import Record
 from harness.errors import CancelledError
@@ -29,13 +30,27 @@ from harness.specs.suite import SCORED_BY_LOGPROB, ScorerSpec, Suite
 OnEvent = Callable[..., None]
 ShouldStop = Callable[[], bool]
 NOISE_FILE = "noise.json"
+WATCHED = 64
+"""Records that are asked between two looks of a watch."""
+
+
+class Watch(Protocol):
+    """Says when no further record is needed."""
+
+    order: list[int]
+    """Positions of the records in the order, fixed beforehand, in which they must be asked."""
+
+    def add(self, samples: Iterable[Sample]) -> bool:
+        """Whether these are enough."""
 
 
 def evaluate(
     model: Model, work: Work, path: Path, *, on_event: OnEvent, should_stop: ShouldStop,
-    equivalent: Equivalent | None = None,
+    equivalent: Equivalent | None = None, watch: Watch | None = None,
 ) -> list[Sample]:  # fmt: skip
     """The samples of all records, in the records' order; no answer that is on disk is asked for again.
+
+    With `watch`, the records are asked in its order, and those that it does not need are left out.
 
     Answers are kept in `answers/` beside `path`, so that scores can be made anew without the model. Where the
     work measures them, confidences are asked for in a second phase, and the noise floor is written beside
@@ -53,7 +68,11 @@ def evaluate(
     header = asked._replace(scoring=_scoring_digest(work))
     folder = path.parent / "answers"
     try:
-        samples, answers = _first_phase(model, work, requests, folder, path, header, on_event, should_stop)
+        samples, answers = _first_phase(
+            model, work, requests, folder, path, header, on_event, should_stop, watch
+        )
+        if len(samples) < len(work.records):
+            work, requests = _answered(work, requests, answers)
         if work.measures:
             kinds = work.suite.confidence.kinds
             if kinds:
@@ -71,7 +90,7 @@ def evaluate(
 
 def _first_phase(
     model: Model, work: Work, requests: Requests, folder: Path, path: Path, header: Header,
-    on_event: OnEvent, should_stop: ShouldStop,
+    on_event: OnEvent, should_stop: ShouldStop, watch: Watch | None,
 ) -> tuple[list[Sample], dict[str, Answer]]:  # fmt: skip
     """The samples in the records' order, and the answers by record; scored as they reach the disk."""
     records = {record.id: record for record in work.records}
@@ -91,11 +110,31 @@ def _first_phase(
 
     try:
         score()
-        answers = ask(model, requests, log, should_stop=should_stop, on_disk=score)
+        for asked in _in_order(requests, watch):
+            if watch is not None and watch.add(samples.values()):
+                break
+            ask(model, asked, log, should_stop=should_stop, on_disk=score)
     finally:
         log.close()
         shown.close()
-    return [samples[record.id] for record in work.records], answers
+    return [samples[record.id] for record in work.records if record.id in samples], log.answers
+
+
+def _in_order(requests: Requests, watch: Watch | None) -> Iterator[Requests]:
+    """All requests at once, or in groups in the order that was fixed for the watch."""
+    if watch is None:
+        yield requests
+        return
+    asked: Sequence[Any] = requests
+    for start in range(0, len(watch.order), WATCHED):
+        yield [asked[position] for position in watch.order[start : start + WATCHED]]
+
+
+def _answered(work: Work, requests: Requests, answers: Mapping[str, Answer]) -> tuple[Work, Requests]:
+    """The work and its requests as far as they were needed."""
+    asked: Sequence[Any] = requests
+    records = tuple(record for record in work.records if record.id in answers)
+    return replace(work, records=records), [request for request in asked if request.id in answers]
 
 
 def to_sample(work: Work, record: Record, answer: Answer) -> Sample:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.errors import DataError, HarnessError, IntegrityError
-from harness.evals.results import RuleVerdict, Scorecard, State, Verdict
+from harness.evals.results import Scorecard, State, Verdict
 from harness.files import digest_json, read_json, sha256_file
 
 FORMAT = "dragongate.release/1"
@@ -260,7 +260,7 @@ def _gates(release: _Release) -> Mapping[str, Any]:
 
 
 def _verdict(release: _Release) -> Iterator[str]:
-    from harness.evals.gate import combine
+    from harness.evals.gate import combine, is_borne_out
 
     verdict, stage = release.verdict(), release.manifest["model"]["stage"]
     if verdict.verdict is not State.PASS:
@@ -271,20 +271,8 @@ def _verdict(release: _Release) -> Iterator[str]:
         yield f"the rules say {combine(verdict.rules)}"
     gates = {gate.name: gate for gate in _gates(release).values()}
     for rule in verdict.rules:
-        if rule.verdict is State.PASS and rule.rule in gates and not _is_borne_out(rule, gates[rule.rule]):
+        if rule.verdict is State.PASS and rule.rule in gates and not is_borne_out(rule, gates[rule.rule]):
             yield f"{rule.rule} · {rule.slice}: its numbers don't bear out PASS"
-
-
-def _is_borne_out(rule: RuleVerdict, gate: Any) -> bool:
-    """Whether the bound reaches the gate's threshold."""
-    if gate.at_most is not None:
-        return bool(rule.threshold == gate.at_most and rule.high is not None and rule.high <= gate.at_most)
-    if rule.low is None:
-        return False
-    if gate.better_than is not None:
-        return bool(rule.threshold == gate.better_than and rule.low > gate.better_than)
-    wanted = gate.at_least if gate.at_least is not None else -gate.no_worse_than
-    return bool(rule.threshold == wanted and rule.low >= wanted)
 
 
 def _identity(release: _Release) -> Iterator[str]:

@@ -7,12 +7,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from harness.evals.gate import Evidence, applies, combine, judge
+from harness.evals.calibrate import Calibration, fit_calibration, needs_calibration
+from harness.evals.gate import Evidence, Planned, applies, combine, judge
 from harness.evals.ledger import Attempt
+from harness.evals.repeat import Noise
 from harness.evals.results import RuleVerdict, Sample, State, Verdict
+from harness.evals.rules.edge import PERCENTILES, requests_needed
+from harness.evals.rules.evidence import noise_floor
+from harness.evals.rules.sequential import SequentialGate, can_stop_early
 from harness.evals.run import Work, build_requests, evaluate
 from harness.evals.samples import read_samples
-from harness.evals.scorecard import find_reading, make_scorecard
+from harness.evals.scorecard import find_reading, make_scorecard, read_noise
 from harness.evals.waivers import apply_waivers, read_waivers
 from harness.files import read_json, write_json
 from harness.jobs.orders import Loaded
@@ -20,8 +25,6 @@ from harness.jobs.progress import Progress
 from harness.models.base import ChoiceRequest, Model, Request
 from harness.specs.gate import Gate
 
-LATENCY_REQUESTS = 120
-"""Single requests that a latency rule stands on: enough for a 95 % bound of the 95th percentile."""
 OpenModel = Callable[[], Model]
 
 
@@ -78,11 +81,13 @@ class Stages:
         model = open_model()
         try:
             samples = {name: self._score(stage, name, model) for name in self._loaded.suites}
+            calibrations = {name: self._calibrate(stage, name, model) for name in self._loaded.suites}
             latencies = self._latencies(stage, model)
         finally:
             model.close()
-        verdict = self._judge(stage, identity, samples, latencies, size_bytes)
-        rules = [*verdict.rules, *self._parity(parent, samples), *extra_rules(), *self._attempts(stage)]
+        extra = extra_rules()  # may also measure what a rule of the recipe asks for
+        verdict = self._judge(stage, identity, samples, calibrations, latencies, size_bytes)
+        rules = [*verdict.rules, *self._parity(parent, samples), *extra, *self._attempts(stage)]
         verdict = self._with_rules(verdict, rules)
         self._publish(verdict)
         return self._waive(verdict), False
@@ -102,13 +107,66 @@ class Stages:
         records = self._loaded.splits[suite][split]  # type: ignore[index]
         return Work(stage, self._loaded.suites[suite], self._loaded.labels[suite], tuple(records))
 
+    def _rules(self, stage: str, name: str) -> list[Gate]:
+        """The rules that judge the stage on the suite."""
+        gates = [gate for gate in self.gates(stage) if applies(gate, stage)]
+        return [gate for gate in gates if (gate.suite or self._loaded.first) == name]
+
+    def _planned(self, name: str) -> list[Planned]:
+        records = self._loaded.splits[name]["eval"]
+        return [Planned(record.id, record.unit, record.targets, record.slices) for record in records]
+
+    def _earlier(self, stage: str, name: str) -> dict[str, list[Sample]]:
+        asked = {gate.versus for gate in self.gates(stage) if gate.versus}
+        return {earlier: self.samples(earlier, name) for earlier in asked if earlier != stage}
+
+    def _watch(self, stage: str, name: str, noise: float = 0.0) -> SequentialGate | None:
+        """What may end the scoring early; None where a rule of this stage or a later one needs every item."""
+        rules, later = self._rules(stage, name), self._loaded.recipe.gates
+        if not can_stop_early(rules) or any(gate.versus == stage for gate in later):
+            return None
+        sequential = [gate for gate in rules if gate.design == "sequential"]
+        return SequentialGate(
+            sequential, self._planned(name), earlier=self._earlier(stage, name), noise=noise
+        )
+
+    def _noise(self, stage: str, name: str) -> Noise | None:
+        found = read_noise(self._folder / stage / name)
+        return None if found is None else Noise(**found)
+
+    def _evaluate(self, stage: str, name: str, model: Model) -> list[Sample]:
+        """The samples, as many as the rules need; more of them where the noise floor asks for more certainty."""
+        work, watch = self._work(stage, name, "eval"), self._watch(stage, name)
+        path = self._folder / stage / name / "samples.jsonl"
+        event, should_stop = self._progress.event, self._progress.should_stop
+        samples = evaluate(model, work, path, on_event=event, should_stop=should_stop, watch=watch)
+        if len(samples) == len(work.records):
+            return samples
+        floor = noise_floor(Evidence(samples, 1.0, noise=self._noise(stage, name)))
+        stricter = self._watch(stage, name, floor)
+        if stricter is not None and not stricter.add(samples):
+            samples = evaluate(model, work, path, on_event=event, should_stop=should_stop, watch=stricter)
+        return samples
+
+    def _calibrate(self, stage: str, name: str, model: Model) -> Calibration | None:
+        """What the calibration split gives, where a rule asks for it and there is one; kept as calibration.json."""
+        rules, work = self._rules(stage, name), self._work(stage, name, "calibration")
+        if not needs_calibration(rules) or not work.records:
+            return None
+        folder = self._folder / stage / name
+        work = replace(work, measures=any(gate.confidence for gate in rules))
+        samples = evaluate(
+            model, work, folder / "calibration" / "samples.jsonl",
+            on_event=lambda *_, **__: None, should_stop=self._progress.should_stop,
+        )  # fmt: skip
+        found = fit_calibration(samples, rules, suite=name, judged=self._planned(name))
+        write_json(folder / "calibration.json", found.to_json())
+        return found
+
     def _score(self, stage: str, name: str, model: Model) -> list[Sample]:
         folder = self._folder / stage / name
         work = self._work(stage, name, "eval")
-        samples = evaluate(
-            model, work, folder / "samples.jsonl",
-            on_event=self._progress.event, should_stop=self._progress.should_stop,
-        )  # fmt: skip
+        samples = self._evaluate(stage, name, model)
         card = make_scorecard(
             name, stage, model.identity.digest, samples, slices=work.suite.slices,
             is_labelled=work.suite.task == "classify",
@@ -124,33 +182,39 @@ class Stages:
 
     def _latencies(self, stage: str, model: Model) -> list[float]:
         """Milliseconds of single requests, one after another; empty where no rule asks for them."""
-        gates = self.gates(stage)
-        if not any(gate.metric == "latency_p95_ms" and applies(gate, stage) for gate in gates):
+        asked = [gate for gate in self.gates(stage) if gate.metric in PERCENTILES and applies(gate, stage)]
+        if not asked:
             return []
+        requests = max(map(requests_needed, asked))
         path = self._folder / stage / "latency.json"
         identity = model.identity.digest
         if path.exists() and (kept := read_json(path))["identity"] == identity:
             return [float(value) for value in kept["ms"]]
         work = self._work(stage, self._loaded.first, "eval")
-        some = replace(work, records=work.records[: LATENCY_REQUESTS + 1])
-        found = [_time_one(model, request) for request in build_requests(some)][1:]  # the first one warms up
+        some = build_requests(replace(work, records=work.records[: requests + 1]))
+        found = [_time_one(model, request) for request in some][1:]  # the first one warms up
         write_json(path, {"identity": identity, "ms": found})
         return found
 
     def _judge(
-        self, stage: str, identity: str, samples: Mapping[str, list[Sample]], latencies: list[float],
-        size_bytes: int | None,
+        self, stage: str, identity: str, samples: Mapping[str, list[Sample]],
+        calibrations: Mapping[str, Calibration | None], latencies: list[float], size_bytes: int | None,
     ) -> Verdict:  # fmt: skip
         gates, lock = self.gates(stage), self._loaded.lock["digest"]
-        asked = {gate.versus for gate in gates if gate.versus}
         evidence = {
             name: Evidence(
-                found, self._loaded.suites[name].max_error_frac, latencies, size_bytes,
-                {earlier: self.samples(earlier, name) for earlier in asked if earlier != stage},
+                found, self._loaded.suites[name].max_error_frac, latencies, size_bytes, self._earlier(stage, name),
+                self._memory_mb(stage, identity), self._planned(name), calibrations[name], self._noise(stage, name),
             )
             for name, found in samples.items()
         }  # fmt: skip
         return judge(stage, identity, lock, gates, evidence, self._loaded.first)
+
+    def _memory_mb(self, stage: str, identity: str) -> float | None:
+        """Peak memory of the process that ran the file beside its parent; None where it was not measured."""
+        path = self._folder / stage / "fidelity.json"
+        found = read_json(path) if path.exists() else {}
+        return float(found["child_peak_mb"]) if found.get("identity") == identity else None
 
     def _parity(self, parent: str | None, samples: Mapping[str, list[Sample]]) -> list[RuleVerdict]:
         if parent is None:
@@ -189,8 +253,13 @@ def worst_rule(verdict: Verdict) -> RuleVerdict | None:
 
 
 def parity_rule(suite: str, parent: str, before: Sequence[Sample], now: Sequence[Sample]) -> RuleVerdict:
-    """Whether the stage was fed the very token ids that its parent was fed, on every item."""
-    wanted = {sample.id: sample.prompt_digest for sample in before}
+    """Whether the stage was fed the very token ids that its parent was fed, on every item that both scored.
+
+    A stage that could stop early has scored the first items of one order, so one of the two holds all of the other's.
+    """
+    wanted, seen = {s.id: s.prompt_digest for s in before}, {s.id for s in now}
+    if wanted and wanted.keys() < seen:
+        now = [sample for sample in now if sample.id in wanted]
     differ = [sample.id for sample in now if wanted.get(sample.id) != sample.prompt_digest]
     same = len(now) - len(differ)
     state = State.PASS if now and not differ else State.FAIL

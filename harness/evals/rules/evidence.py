@@ -10,6 +10,7 @@ from harness.evals.results import Sample
 
 if TYPE_CHECKING:
     from harness.evals.calibrate import Calibration
+    from harness.evals.repeat import Noise
     from harness.specs.gate import Gate
 
 
@@ -20,19 +21,6 @@ class Planned(NamedTuple):
     unit: str
     gold: tuple[str, ...]
     slices: Mapping[str, str | list[str]]
-
-
-class Noise(NamedTuple):
-    """How answers changed when the same items were asked again in other batches."""
-
-    items: int
-    """Items asked again."""
-    flips: int
-    """Of these, answers that were scored otherwise."""
-    upper: float
-    """Upper bound of the share that flips."""
-    max_difference: float | None
-    """Largest change of a log-probability; None where the task has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +63,18 @@ def score_of(gate: Gate, sample: Sample) -> float | None:
 def noise_floor(shown: Evidence) -> float:
     """Share of the answers that may come out otherwise when the same run is made again.
 
-    With label probabilities on every item it is the share of near ties, of which the two likeliest labels are
-    nearer than the largest change seen can bridge, but never less than the flips seen; else, or where that is
-    more, the upper bound of the flip rate. 0 where the answers repeat to the bit, or none was asked again.
+    Where answers flipped it is the upper bound of the flip rate. With label probabilities on every item it is the
+    share of near ties, of which the two likeliest labels are nearer than the largest change seen can bridge, but
+    never less than the flips seen and never more than that upper bound. 0 where no answer flipped and nothing
+    says that one could: the upper bound on a few items that all came out the same is no noise that was seen.
     """
     noise = shown.noise
-    if noise is None or noise.items == 0 or (noise.flips == 0 and noise.max_difference == 0.0):
+    if noise is None or noise.items == 0:
         return 0.0
     ties = _near_ties(shown.samples, noise.max_difference)
-    return noise.upper if ties is None else min(noise.upper, max(ties, noise.flips / noise.items))
+    if ties is None:
+        return noise.upper if noise.flips else 0.0
+    return min(noise.upper, max(ties, noise.flips / noise.items))
 
 
 def _near_ties(samples: Sequence[Sample], max_difference: float | None) -> float | None:
