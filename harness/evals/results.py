@@ -64,7 +64,7 @@ class Sample:
     def to_json(self) -> dict[str, Any]:
         """The sample as JSON; what only some tasks have is left out where it is empty."""
         values = ((name, getattr(self, name)) for name in self.__slots__)  # asdict would copy every value
-        return {name: value for name, value in values if value or name not in _OPTIONAL}
+        return {name: value for name, value in values if name not in _OPTIONAL or value != _OPTIONAL[name]}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Sample:
@@ -80,7 +80,10 @@ class Sample:
         )
 
 
-_OPTIONAL = {"parsed", "scores", "counts", "confidences", "choice_logprobs", "error_class"}
+_OPTIONAL: dict[str, Any] = {
+    "parsed": None, "scores": {}, "counts": {}, "confidences": {}, "choice_logprobs": None, "error_class": None,
+}  # fmt: skip
+"""Left out where they are at these values."""
 
 
 @dataclass(frozen=True, slots=True)
