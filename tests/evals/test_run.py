@@ -1,3 +1,4 @@
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -6,10 +7,13 @@ from typing import Any
 import pytest
 
 from harness.data.records import Record
-from harness.errors import CancelledError, DataError, RunDiedError
+from harness.errors import CancelledError, DataError, RunDiedError, StatsError
 from harness.evals.run import Work, evaluate
 from harness.models.base import Answer, ChoiceRequest, Identity, Prompt
-from harness.specs.suite import Suite
+from harness.scoring import scorers as scorers_module
+from harness.scoring.item import Item, Score
+from harness.scoring.labels import label as label_score
+from harness.specs.suite import ScorerSpec, Suite
 
 SUITE = Suite.model_validate(
     {
@@ -133,3 +137,81 @@ def test_an_error_is_an_outcome(tmp_path: Path) -> None:
     found = run(model, tmp_path / "s.jsonl")
 
     assert {(sample.score, sample.answer, sample.error) for sample in found} == {(0.0, None, "too long")}
+
+
+SCORERS_BEFORE = dict(scorers_module.SCORERS)
+
+
+def with_scorer(monkeypatch: pytest.MonkeyPatch, scorer: Any) -> None:
+    monkeypatch.setattr(scorers_module, "SCORERS", {**SCORERS_BEFORE, "label": scorer})
+
+
+@pytest.mark.parametrize("value", [math.nan, 1.5])
+def test_answers_outlive_a_scorer_that_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float
+) -> None:
+    def sometimes_broken(item: Item) -> Score:
+        is_canary = item.answer not in ("yes", "no") or item.answer in item.targets
+        return label_score(item) if is_canary else Score(value)
+
+    first, second = Counting(), Counting()
+    with_scorer(monkeypatch, sometimes_broken)
+    with pytest.raises(StatsError, match="wanted a number from 0 to 1"):
+        run(first, tmp_path / "s.jsonl")
+    monkeypatch.undo()
+
+    found = run(second, tmp_path / "s.jsonl")
+
+    assert (len(first.asked), second.asked) == (8, [])
+    assert found == run(Counting(), tmp_path / "whole" / "s.jsonl")
+
+
+def test_a_change_of_scorer_scores_again_and_asks_nothing(tmp_path: Path) -> None:
+    run(Counting(), tmp_path / "s.jsonl")
+    model, asked = Counting(), work()
+    golds = tuple(replace(record, targets=("no",)) for record in asked.records)
+    other = SUITE.model_copy(update={"scorers": (ScorerSpec(name="exact"),)})
+
+    found = run(model, tmp_path / "s.jsonl", asked=replace(asked, suite=other, records=golds))
+
+    assert model.asked == []
+    assert {(sample.score, tuple(sample.scores)) for sample in found} == {(0.0, ("exact",))}
+
+
+def test_a_change_of_prompt_asks_again(tmp_path: Path) -> None:
+    run(Counting(), tmp_path / "s.jsonl")
+    model, asked = Counting(), work()
+    prompt = asked.suite.prompt.model_copy(update={"user": "{{ input }}!"})
+
+    run(
+        model,
+        tmp_path / "s.jsonl",
+        asked=replace(asked, suite=asked.suite.model_copy(update={"prompt": prompt})),
+    )
+
+    assert len(model.asked) == 8
+
+
+@pytest.mark.parametrize("constant", [0.0, 1.0])
+def test_a_scorer_that_always_says_the_same_stops_the_run_before_the_model_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, constant: float
+) -> None:
+    model = Counting()
+    with_scorer(monkeypatch, lambda _item: Score(constant))
+
+    with pytest.raises(StatsError, match="can't tell right from wrong"):
+        run(model, tmp_path / "s.jsonl")
+
+    assert model.asked == []
+
+
+def test_events_are_as_many_as_syncs_and_not_as_batches(tmp_path: Path) -> None:
+    told: list[int] = []
+
+    evaluate(
+        Counting(), work(3000), tmp_path / "s.jsonl", should_stop=lambda: False,
+        on_event=lambda name, **data: told.append(data["done"]),
+    )  # type: ignore[arg-type]  # fmt: skip
+
+    assert (told[0], told[-1]) == (0, 3000)
+    assert len(told) < 100, "there were 1,000 batches"
