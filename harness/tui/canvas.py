@@ -23,6 +23,11 @@ class Canvas(Widget, can_focus=True):
         self._is_ascii = is_ascii
         self._lines: list[Line] = []
 
+    def wear(self, styles: dict[str, Style]) -> None:
+        """Draws in these styles from now on."""
+        self._styles = styles
+        self.refresh()
+
     def show(self, lines: list[Line]) -> None:
         """Draws the lines; those that are as before are left alone."""
         before, self._lines = self._lines, lines

@@ -25,6 +25,7 @@ from harness.tui.views.board import title_right
 from harness.tui.views.cells import Line, Span, line
 from harness.tui.views.folders import LINES_A_LOOK, Home, RunFolder
 from harness.tui.views.frame import CHROME_ROWS, frame
+from harness.tui.views.palette import matches, palette_body
 
 RUNS_S = 1.0
 """How often the list of runs is read."""
@@ -54,6 +55,7 @@ class Desk:
         self._message: Line = ()
         self._message_s = 0.0
         self._before_help = BOARD
+        self._palette: str | None = None
         self.board, self.samples, self.diff = BoardScreen(self), SamplesScreen(self), DiffScreen(self)
         others: tuple[Screen, ...] = (
             LiveScreen(self),
@@ -174,6 +176,8 @@ class Desk:
 
     def body(self, cells: int, rows: int) -> list[Line]:
         """The screen between its frame's lines."""
+        if self._palette is not None:
+            return palette_body(self.context(), self._palette, cells, rows)
         return self.here.body(cells, rows)
 
     def _crumbs(self) -> list[str]:
@@ -259,9 +263,29 @@ class Desk:
         if not self.here.back():
             self.go(BOARD)
 
-    def submitted(self, text: str) -> None:
-        """Gives the line that the person typed to the screen that asked for it."""
-        self.here.submitted(text)
+    def typed(self, text: str) -> None:
+        """Takes the line while it is being typed."""
+        if self._palette is not None:
+            self._palette = text
+
+    def submitted(self, text: str) -> Effect:
+        """Gives the line that the person typed to the palette, or to the screen that asked for it."""
+        if self._palette is None:
+            self.here.submitted(text)
+            return Effect()
+        found, self._palette = matches(self.context(), text), None
+        return self.press(found[0].keys[0]) if found else Effect()
+
+    def left(self) -> None:
+        """The person left the line without an answer."""
+        self._palette = None
+
+    def do_palette(self) -> Effect:
+        self._palette = ""
+        return Effect(prompt="", hint="an action's name, such as samples, stop or theme")
+
+    def do_theme(self) -> Effect:
+        return Effect(is_theme=True)
 
     def command(self, words: Sequence[str], said: str) -> None:
         """Runs a command of the command line; a run that it starts is shown."""

@@ -307,12 +307,20 @@ ACTIONS: tuple[Action, ...] = (
         ("y",), "copy", "copy command", "Copies the command that shows the same as this screen, or the sample's name.",
         twin=_screen_twin, is_in_footer=False,
     ),
+    Action(
+        ("colon",), "palette", "commands", "Finds an action of this screen by its name.", is_in_footer=False,
+    ),
+    Action(
+        ("T",), "theme", "theme", "Turns to the next theme: dark, light, or the terminal's own colours.",
+        is_in_footer=False,
+    ),
     Action(("question_mark", "f1"), "help", "help", "Lists all keys.", (*SCREENS, HELP)),
     Action(("q", "ctrl+c"), "quit", "quit", "Closes the window. Jobs keep running.", (*SCREENS, HELP)),
 )  # fmt: skip
 
 NAMES = {
     "slash": "/",
+    "colon": ":",
     "question_mark": "?",
     "escape": "esc",
     "f1": "F1",

@@ -345,3 +345,34 @@ async def test_training_can_be_stopped_from_its_screen(training: FakeRun, home: 
         assert "41/60 steps" in await screen.press("5")
         await screen.press("x", "y")
         assert asked(screen) == [("cancel", training.run, False)]
+
+
+async def test_the_palette_finds_an_action_by_its_name(finished: FakeRun, home: Path) -> None:
+    async with terminal(home) as screen:
+        assert "COMMANDS" in await screen.press("colon")
+        text = await screen.press(*"sampl")
+        assert "▌3" in text
+        assert "▌3 Samples" in await screen.press("enter")
+
+
+async def test_the_palette_says_why_an_action_cannot_be_done(finished: FakeRun, home: Path) -> None:
+    async with terminal(home) as screen:
+        text = await screen.press("colon", *"stop")
+        assert "⊘ it is not running" in text
+        assert "⊘ stop: it is not running" in await screen.press("enter")
+        assert asked(screen) == []
+
+
+async def test_escape_leaves_the_palette_without_doing_anything(finished: FakeRun, home: Path) -> None:
+    async with terminal(home) as screen:
+        before = screen.text
+        await screen.press("colon", *"quit")
+        assert await screen.press("escape", "1") == before
+        assert "no action of this screen" in await screen.press("colon", *"zzz")
+        assert "▌1 Board" in await screen.press("enter")
+
+
+async def test_the_theme_turns_and_comes_back(finished: FakeRun, home: Path) -> None:
+    async with terminal(home) as screen:
+        for name in ("light", "ansi", "dark"):
+            assert f"{name} theme" in await screen.press("T")

@@ -98,6 +98,38 @@ async def test_without_colour_every_cell_can_be_read(
     assert name != "board" or len(verdicts) >= 7
 
 
+@pytest.mark.parametrize("name", ["light", "dark"])
+async def test_every_theme_can_be_read(
+    name: str, finished: FakeRun, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARNESS_THEME", name)
+    async with terminal(home) as screen:
+        for key in "123456":
+            await screen.press(key)
+            words = [
+                segment
+                for line in screen.segments()
+                for segment in line
+                if any(map(str.isalnum, segment.text))
+            ]
+            assert min(map(contrast, words)) >= 4.5
+
+
+async def test_the_theme_of_the_terminal_names_no_colour_of_its_own(
+    finished: FakeRun, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARNESS_THEME", "ansi")
+    async with terminal(home) as screen:
+        colours = {
+            colour
+            for line in screen.segments()
+            for segment in line
+            if segment.style
+            for colour in (segment.style.color, segment.style.bgcolor)
+        }
+    assert {colour.type.name for colour in colours if colour} <= {"DEFAULT", "STANDARD"}
+
+
 VERDICTS = {"✓ pass", "✗ FAIL", "? 1,920 more", "✓ right"}
 
 

@@ -18,6 +18,8 @@ class Effect(NamedTuple):
     copied: str | None = None
     prompt: str | None = None
     """The text to start with."""
+    is_theme: bool = False
+    """The next theme."""
     hint: str = ""
     """What to type, shown while nothing is."""
 
