@@ -191,7 +191,7 @@ class AnswerStore:
 def _is_whole(path: Path) -> bool:
     try:
         with closing(sqlite3.connect(path, timeout=BUSY_S)) as db:
-            return db.execute("PRAGMA quick_check(1)").fetchone() == ("ok",)
+            return bool(db.execute("PRAGMA quick_check(1)").fetchone() == ("ok",))
     except sqlite3.DatabaseError:
         return False
 
