@@ -51,11 +51,16 @@ def file_lineage(path: Path) -> FileLineage:
 
 
 def records_digest(records: Sequence[Record]) -> str:
-    """One digest for what the records say, in their order: id, input, targets, slices, unit.
+    """One digest for what the records say, in their order: id, input, context, options, golds, slices, unit.
 
     What else a line holds (`raw`) has no part in it, and neither has the file's layout.
     """
-    return digest_json([[r.id, r.input, list(r.targets), r.slices, r.unit] for r in records])
+    return digest_json(
+        [
+            [r.id, r.input, r.context, list(r.options), list(r.targets), r.target, r.slices, r.unit]
+            for r in records
+        ]
+    )
 
 
 def split_lineage(split: str, records: Sequence[Record]) -> SplitLineage:
