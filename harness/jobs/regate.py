@@ -47,7 +47,9 @@ class Judged(NamedTuple):
     kept: tuple[str, ...]
     """Rules that were taken over from the verdict on disk, as their evidence is more than samples."""
     is_same: bool | None
-    """Whether the verdict on disk says the same; None where there is none, or other rules were asked."""
+    """Whether the verdict on disk has the same numbers; None where there is none, or other rules were asked."""
+    has_same_states: bool | None = None
+    """Whether it says the same of each rule and slice."""
 
 
 def rules_of(folder: Path) -> Rules | None:
@@ -91,10 +93,15 @@ def judge_again(
     # The suite's own name in a run of one suite that another file's rules don't know.
     only = asked.only if asked.only in samples else next(iter(samples))
     judged = judge(stage, _identity(folder, stage, samples), lock, gates, evidence, only)
-    measured, kept = _completed(judged, disk, gates)
+    measured, kept = _completed(
+        judged, disk, [gate for gate in gates if not _can_judge(gate, evidence, only)], gates
+    )
     waivable = [gate.name for gate in gates if not gate.binding]
     verdict = apply_waivers(measured, read_waivers(folder), waivable, combine)
-    return Judged(verdict, measured, samples, kept, None if disk is None else _says_the_same(disk, measured))
+    if disk is None:
+        return Judged(verdict, measured, samples, kept, None)
+    is_same = disk.verdict is measured.verdict and _numbers(disk.rules) == _numbers(measured.rules)
+    return Judged(verdict, measured, samples, kept, is_same, _states(disk.rules) == _states(measured.rules))
 
 
 def _samples(folder: Path, stage: str) -> dict[str, list[Sample]]:
@@ -165,33 +172,32 @@ def _identity(folder: Path, stage: str, samples: Mapping[str, Any]) -> str:
 
 
 def _completed(
-    judged: Verdict, disk: Verdict | None, gates: Sequence[Gate]
+    judged: Verdict, disk: Verdict | None, not_here: Sequence[Gate], gates: Sequence[Gate]
 ) -> tuple[Verdict, tuple[str, ...]]:
     """The verdict with what only the run itself could judge, in the order of the verdict on disk."""
     if disk is None:
         return judged, ()
-    mine = {gate.name for gate in gates if _is_judged_here(gate)}
-    own = {rule.rule for rule in judged.rules} - {gate.name for gate in gates} | mine
-    over = [rule for rule in disk.rules if rule.rule not in own]
-    rules = (*(rule for rule in judged.rules if rule.rule in own), *over)
+    here = {rule.rule for rule in judged.rules} - {gate.name for gate in not_here}
+    over = [rule for rule in disk.rules if rule.rule not in here]
     order = {(rule.suite, rule.rule, rule.slice): place for place, rule in enumerate(disk.rules)}
-    rules = tuple(sorted(rules, key=lambda rule: order.get((rule.suite, rule.rule, rule.slice), len(order))))
-    whole = replace(judged, identity=disk.identity, lock=disk.lock, rules=rules, verdict=combine(rules))
-    kept = dict.fromkeys(rule.rule for rule in over if any(rule.rule == gate.name for gate in gates))
-    return stale(whole, _judged_identity(judged, disk), disk.lock), tuple(kept)
+    rules = sorted(
+        (*(rule for rule in judged.rules if rule.rule in here), *over),
+        key=lambda rule: order.get((rule.suite, rule.rule, rule.slice), len(order)),
+    )
+    whole = replace(
+        judged, identity=disk.identity, lock=disk.lock, rules=tuple(rules), verdict=combine(rules)
+    )
+    named = {gate.name for gate in gates}
+    kept = dict.fromkeys(rule.rule for rule in over if rule.rule in named)
+    return stale(whole, judged.identity or disk.identity, disk.lock), tuple(kept)
 
 
-def _judged_identity(judged: Verdict, disk: Verdict) -> str:
-    return judged.identity or disk.identity
-
-
-def _is_judged_here(gate: Gate) -> bool:
-    return gate.metric not in _NEEDS_MORE and gate.design == "fixed" and not gate.calibrated
-
-
-def _says_the_same(disk: Verdict, now: Verdict) -> bool:
-    """Whether states and numbers are the same; words may have changed with the program."""
-    return disk.verdict is now.verdict and _numbers(disk.rules) == _numbers(now.rules)
+def _can_judge(gate: Gate, evidence: Mapping[str, Evidence], only: str) -> bool:
+    """Whether samples are all that the rule needs, and those are there."""
+    if gate.metric in _NEEDS_MORE or gate.design != "fixed" or gate.calibrated:
+        return False
+    shown = evidence.get(gate.suite or only)
+    return gate.versus is None or shown is None or bool(shown.earlier.get(gate.versus))
 
 
 def _numbers(rules: Sequence[RuleVerdict]) -> set[tuple[Any, ...]]:
@@ -206,6 +212,10 @@ def _numbers(rules: Sequence[RuleVerdict]) -> set[tuple[Any, ...]]:
         )
         for rule in rules
     }
+
+
+def _states(rules: Sequence[RuleVerdict]) -> set[tuple[str, ...]]:
+    return {(rule.suite, rule.rule, rule.slice, rule.verdict) for rule in rules}
 
 
 def _short(value: float | None) -> float | None:

@@ -238,6 +238,12 @@ class Gate(Document):
             )
 
 
+class GateFile(Document):
+    """Rules by themselves, for runs that no recipe made."""
+
+    gates: Annotated[tuple[Gate, ...], Field(min_length=1)]
+
+
 _BELONGS_TO: dict[str, tuple[str, ...]] = {
     "score": ("score",),
     "average": COUNTED_METRICS,

@@ -10,6 +10,7 @@ from typing import NamedTuple, TypeVar
 from harness.errors import Problem, SpecError
 from harness.files import bundled_root
 from harness.specs.base import Document
+from harness.specs.gate import Gate, GateFile
 from harness.specs.problems import translate
 from harness.specs.recipe import Recipe
 from harness.specs.suite import Suite
@@ -58,6 +59,16 @@ def load_recipe(path: str | Path) -> Recipe:
         SpecError: all problems of the document.
     """
     return validate(read_yaml(find_document(path)), Recipe)
+
+
+def load_gates(path: str | Path) -> tuple[Gate, ...]:
+    """The rules of a recipe, or of a file that has nothing but `gates`.
+
+    Raises:
+        SpecError: all problems of the document.
+    """
+    yaml = read_yaml(find_document(path))
+    return validate(yaml, Recipe).gates if "recipe" in yaml.data else validate(yaml, GateFile).gates
 
 
 def load_release(path: str | Path, *, data_root: Path | None = None) -> LoadedRecipe:
