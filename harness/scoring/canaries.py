@@ -96,7 +96,7 @@ def field_canaries(item: Item) -> Canaries:
     golds = gold_objects(item)
     is_any = item.settings.get("gold_lists") == "any"
     said = [_any_of_lists(gold) if is_any else gold for gold in golds]
-    invented = {key: f"{ODD} invented" for key in golds[0]}
+    invented = dict.fromkeys(golds[0], f"{ODD} invented")
     bad = (None, ["a list"], invented) if invented else (None, ["a list"])
     return Canaries(_parsed(item, *said), _parsed(item, *bad))
 

@@ -94,7 +94,8 @@ def scored(answer: str, gold: str, context: str = "", **settings: Any) -> tuple[
 @pytest.mark.parametrize(
     ("answer", "gold", "settings"),
     [
-        ("12.3", "12.3", {}), ("12.30", "12.3", {}), ("$12.3 million", "12,300,000", {}), ("12.3", "$12.3 million", {}),
+        ("12.3", "12.3", {}), ("12.30", "12.3", {}), ("$12.3 million", "12,300,000", {}),
+        ("12.3", "$12.3 million", {}),
         ("12,300", "12.3", {"scale": "thousand"}), ("12.3", "12.3", {"scale": "percent"}),
         ("12.3%", "12.3", {"scale": "percent"}), ("0.123", "12.3%", {}), ("1.2 kg", "1200 g", {}),
         ("12.27", "12.3", {"decimals": "gold"}), ("12.25", "12.3", {"decimals": "gold"}),
@@ -117,7 +118,8 @@ def test_a_right_number_is_right_in_any_spelling(answer: str, gold: str, setting
         ("-12.3", "12.3", "sign_slip"), ("(12.3)", "12.3", "sign_slip"),
         ("loss of 12.3 million", "12.3 million", "sign_slip"),
         ("12.2", "12.3", "rounding"), ("12", "12.3", "rounding"), ("12.31", "12.3", "rounding"),
-        ("17.9", "12.3", "wrong_row"), ("(17.9)", "12.3", "wrong_row"), ("44", "12.3", "wrong"), ("0", "12.3", "wrong"),
+        ("17.9", "12.3", "wrong_row"), ("(17.9)", "12.3", "wrong_row"), ("44", "12.3", "wrong"),
+        ("0", "12.3", "wrong"),
         ("44", "0", "wrong"), ("no idea", "12.3", "unread"), ("", "12.3", "unread"),
     ],
 )  # fmt: skip
