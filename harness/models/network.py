@@ -103,6 +103,8 @@ def _widen_head(network: Any) -> None:
         return
 
     class FloatHead(torch.nn.Module):
+        is_plain_linear = True
+
         def __init__(self) -> None:
             super().__init__()
             self.weight = torch.nn.Parameter(head.weight.detach().float(), requires_grad=False)

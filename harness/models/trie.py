@@ -111,7 +111,7 @@ class Search:
         self.trie = trie
         self.is_broken = False
         """A log-probability was not a number: no score can be given."""
-        self._exact = exact or trie.is_exact
+        self.is_exact = exact or trie.is_exact
         self._reached: dict[int, float] = {ROOT: 0.0}
         self._end: dict[int, float] = {}
         self._waiting: list[int] = []
@@ -152,14 +152,14 @@ class Search:
         least = self._least()
         heads = [node for node in self._waiting if self._reached[node] >= least]
         taken_heads = set(heads)
-        is_decided = self._best is not None and not self._exact
+        is_decided = self._best is not None and not self.is_exact
         self._waiting = [] if is_decided else [node for node in self._waiting if node not in taken_heads]
         nodes = sorted(node for head in heads for node in self.trie.subtree(head) if self.trie.wanted[node])
         self._taken.update(nodes)
         return nodes
 
     def _least(self) -> float:
-        if self._exact:
+        if self.is_exact:
             return float("-inf")
         if self._best is not None:
             return self._best - PRUNE_NATS

@@ -238,7 +238,7 @@ def test_what_cannot_be_loaded_says_which_folder(tiny: Path, tmp_path: Path, bre
 def test_a_network_that_caps_its_logits_is_read_through_its_own_logits(tiny: Path) -> None:
     import torch
 
-    from harness.models.transformers import Readout
+    from harness.models.readout import Places, Readout
 
     model = TransformersModel(tiny, dtype="float32", device="cpu", threads=1)
     network = model._network
@@ -252,8 +252,9 @@ def test_a_network_that_caps_its_logits_is_read_through_its_own_logits(tiny: Pat
     assert Readout(network, "cpu")._is_plain
     network.forward = capped
     readout = Readout(network, "cpu")
+    ids = torch.tensor([[1, 2, 3]])
     with torch.inference_mode():
-        logits = readout.logits(readout.states(1, input_ids=torch.tensor([[1, 2, 3]]), use_cache=False))
-        wanted = network(torch.tensor([[1, 2, 3]])).logits[:, -1:]
+        logits = readout.logits(readout.states(Places([0, 0], [2, 0]), input_ids=ids, use_cache=False))
+        wanted = network(ids).logits[0, [2, 0]]
     assert not readout._is_plain
     assert torch.allclose(logits, wanted, atol=1e-4)
