@@ -124,7 +124,9 @@ def export(
 @app.command("eval")
 def evaluate(
     suite: Annotated[Path, typer.Argument(help="A suite, such as suites/legal/clauses.yaml.", show_default=False)],
-    model: Annotated[str, typer.Option("--model", help="`embedded:…`, a hub id, a checkpoint folder, or a GGUF.")],
+    model: Annotated[
+        str, typer.Option("--model", help="`embedded:…`, a hub id, a checkpoint folder, a GGUF, `openai:URL#NAME`.")
+    ],
     split: Annotated[str, typer.Option(help="train, dev, calibration or eval.")] = "eval",
     limit: Annotated[int | None, typer.Option(min=1, help="Only this many records, drawn by --seed.")] = None,
     seed: Annotated[int, typer.Option(help="Of the draw that --limit makes.")] = 17,
@@ -133,6 +135,9 @@ def evaluate(
     ] = None,
     repeat: Annotated[
         bool, typer.Option("--repeat/--no-repeat", help="Answer some items again, to measure the noise floor.")
+    ] = True,
+    cache: Annotated[
+        bool, typer.Option("--cache/--no-cache", help="Take answers that the same bytes gave before.")
     ] = True,
     data: Data = None, json_out: Json = False, detach: Detach = False, fresh: Fresh = False,
 ) -> None:  # fmt: skip
@@ -152,7 +157,7 @@ def evaluate(
     before = find_run(home_folder(), baseline) if baseline else None
     folder = order_eval(
         home_folder(), suite, model=model, data_root=data, split=split, fresh=fresh,
-        limit=Limit(n=limit, seed=seed) if limit else None, repeat=repeat, command=_twin(),
+        limit=Limit(n=limit, seed=seed) if limit else None, repeat=repeat, cache=cache, command=_twin(),
     )  # fmt: skip
     work(folder, json_out=json_out, detach=detach, baseline=before)
 

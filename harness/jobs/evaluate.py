@@ -31,7 +31,8 @@ def run_eval(folder: Path, journal: Journal) -> dict[str, Any]:
     )  # fmt: skip
     work = _work(options)
     with progress.step("eval"):
-        card = _score(folder, work, options["model"], progress)
+        answers = folder.parents[1] / "answers" if options.get("cache", True) else None
+        card = _score(folder, work, options["model"], progress, answers)
     document: dict[str, Any] = {
         "verdict": None, "release": None, "picked": None, "seconds": round(time.monotonic() - began, 1),
         "stages": [], "scorecard": card,
@@ -55,11 +56,13 @@ def _work(options: dict[str, Any]) -> Work:
     return Work(STAGE, suite, labels_of(suite, splits), tuple(records), tuple(splits["train"]))
 
 
-def _score(folder: Path, work: Work, reference: str, progress: Progress) -> dict[str, Any]:
+def _score(
+    folder: Path, work: Work, reference: str, progress: Progress, answers: Path | None
+) -> dict[str, Any]:
     from harness.models.load import open_model
 
     target = folder / "stages" / STAGE / work.suite.suite
-    model = open_model(reference)
+    model = open_model(reference, answers=answers, on_progress=progress.note)
     try:
         samples = evaluate(
             model, work, target / "samples.jsonl", on_event=progress.event, should_stop=progress.should_stop

@@ -13,6 +13,7 @@ from harness.errors import DataError
 from harness.evals.lock import code_digest, make_lock
 from harness.files import digest_json, sha256_file
 from harness.jobs import launch
+from harness.models.openai_reference import PREFIX, parse_endpoint
 from harness.specs.load import LoadedSuite, load_release
 from harness.specs.recipe import Recipe
 from harness.specs.suite import LABELLED, Limit, Split, Suite
@@ -95,11 +96,13 @@ def order_eval(
     command: Sequence[str],
     limit: Limit | None = None,
     repeat: bool = True,
+    cache: bool = True,
     fresh: bool = False,
 ) -> Path:
     """The folder of the run that scores one model on one suite.
 
-    `limit` takes a random subset of the split, and `repeat` false leaves the noise floor out; both are recorded.
+    `limit` takes a random subset of the split, `repeat` false leaves the noise floor out, and `cache` false
+    computes every answer; all three are recorded.
     """
     from harness.specs.load import find_document, load_suite
 
@@ -110,6 +113,7 @@ def order_eval(
         "suite": str(suite_path.absolute()) if suite_path.exists() else str(suite_path), "model": model,
         "split": split, "data_root": str(data_root.absolute()) if data_root else None, "base": base_stamp(model),
         "limit": limit.model_dump() if limit else None, "repeat": repeat,
+        "cache": cache,
     }  # fmt: skip
     key = digest_json([suite.model_dump(mode="json"), lock["digest"], options, code_digest(MAKING_ROOMS)])
     run = f"eval-{suite.suite}-{key[:8]}"
@@ -121,7 +125,13 @@ def order_eval(
 
 
 def base_stamp(reference: str) -> str:
-    """What tells one base from another without loading it: the reference, and a file's or folder's digest."""
+    """What tells one base from another without loading it: the reference, and a file's or folder's digest.
+
+    Raises:
+        ModelError: the reference is to an endpoint and holds what must not be written down, such as a key.
+    """
+    if reference.startswith(PREFIX):
+        parse_endpoint(reference)
     path = Path(reference)
     if path.is_file():
         return f"{reference}@{sha256_file(path)}"

@@ -23,6 +23,7 @@ from harness.files import read_json, write_json
 from harness.jobs.orders import Loaded
 from harness.jobs.progress import Progress
 from harness.models.base import ChoiceRequest, Model, Request
+from harness.models.cache import uncached
 from harness.specs.gate import Gate
 
 OpenModel = Callable[[], Model]
@@ -192,7 +193,7 @@ class Stages:
             return [float(value) for value in kept["ms"]]
         work = self._work(stage, self._loaded.first, "eval")
         some = build_requests(replace(work, records=work.records[: requests + 1]))
-        found = [_time_one(model, request) for request in some][1:]  # the first one warms up
+        found = [_time_one(uncached(model), request) for request in some][1:]  # the first one warms up
         write_json(path, {"identity": identity, "ms": found})
         return found
 
