@@ -40,6 +40,12 @@ def text_canaries(item: Item) -> Canaries:
     return Canaries(_said(item, *item.targets), _said(item, None, "", f"{ODD} not {first}"))
 
 
+def plain_canaries(item: Item) -> Canaries:
+    """As `text_canaries`, of answers that are read already: a gold need not look like an output."""
+    settings = {name: value for name, value in item.settings.items() if name != "steps"}
+    return text_canaries(replace(item, settings=settings))
+
+
 def loose_text_canaries(item: Item) -> Canaries:
     """As `text_canaries`, for scorers that give something for words in common."""
     return replace(text_canaries(item), bad=_said(item, None, "", ODD * 8))
@@ -229,6 +235,6 @@ CANARIES: Mapping[str, MakeCanaries] = {
     "spans_tokens": span_canaries, "reciprocal_rank": rank_canaries, "hits_at": rank_canaries, "ndcg": rank_canaries,
     "token_probability": probability_canaries, "derivation": derivation_canaries, "citations": citation_canaries,
     "grounded": grounded_canaries, "refusal": refusal_canaries, "pii_leak": pii_canaries, "form": form_canaries,
-    **dict.fromkeys(NGRAM_SCORERS, ngram_canaries), "rouge_2": pair_canaries,
+    "lm_eval_match": plain_canaries, **dict.fromkeys(NGRAM_SCORERS, ngram_canaries), "rouge_2": pair_canaries,
 }  # fmt: skip
 """What proves a scorer; those that are not here take `text_canaries`."""

@@ -76,7 +76,7 @@ def breaking(settings: Mapping[str, Any]) -> list[str]:
         if f"max_{name}" in settings
     ]
     if any(key.startswith("min_") and int(settings[key]) > 0 for key in settings) or "required" in settings:
-        found.append("\u2297")
+        found.append("")
     return [*found, "\u2297\n\u2297"] if "matches" in settings else found
 
 

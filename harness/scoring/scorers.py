@@ -15,6 +15,7 @@ from harness.scoring.form import form
 from harness.scoring.grounded import grounded
 from harness.scoring.item import Item, Score, Scorer
 from harness.scoring.labels import choice, label, label_set
+from harness.scoring.lm_match import lm_eval_match
 from harness.scoring.ngrams import NGRAM_SCORERS
 from harness.scoring.number_match import number
 from harness.scoring.pii import pii_leak
@@ -29,7 +30,8 @@ SCORERS: Mapping[str, Scorer] = MappingProxyType({
     "spans_exact": spans_exact, "spans_overlap": spans_overlap, "spans_chars": spans_chars,
     "spans_tokens": spans_tokens, "reciprocal_rank": reciprocal_rank, "hits_at": hits_at, "ndcg": ndcg,
     "token_probability": token_probability, "derivation": derivation, "citations": citations,
-    "grounded": grounded, "refusal": refusal, "pii_leak": pii_leak, "form": form, **NGRAM_SCORERS,
+    "grounded": grounded, "refusal": refusal, "pii_leak": pii_leak, "form": form, "lm_eval_match": lm_eval_match,
+    **NGRAM_SCORERS,
 })  # fmt: skip
 
 _DEFAULTS = {
