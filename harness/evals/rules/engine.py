@@ -20,7 +20,7 @@ BISECTIONS = 16
 """Steps to a bound: to 1 in 65,000 of the range."""
 DISCORDANCE = 0.15
 """Guess of the share of pairs that differ; a wrong guess costs items, never validity."""
-MOST_FACTOR = 64
+MOST_FACTOR = 16
 MOST_UNITS = 100_000
 """Where a search for the items needed gives up."""
 

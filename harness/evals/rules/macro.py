@@ -14,7 +14,13 @@ from harness.stats.survey import student_quantile
 
 
 def judge_macro(gate: Gate, suite: str, parts: Sequence[CountedPart], items: int) -> list[RuleVerdict]:
-    """The rule's verdict on the mean over the labels of `items` items."""
+    """The rule's verdict on the mean over the labels that occur among the gold ones of `items` items.
+
+    An answer that is no such label is a miss of the right one, and makes no label of its own.
+    """
+    parts = [
+        part for part in parts if any(cells.true_positives + cells.false_negatives for cells in part.counts)
+    ]
     if not parts:
         return [decide(gate, suite, "all", nothing("no items were scored"))]
     return judge_parts(gate, suite, {"all": partial(macro_bounds, gate, parts, items)}, aim=aim_of(gate))
