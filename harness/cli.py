@@ -10,6 +10,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from harness.cli_gate import add_commands
+from harness.cli_options import Data, Json, RecipeFile, RunName
 from harness.errors import ExitCode, HarnessError, RunDiedError
 
 app = typer.Typer(
@@ -18,18 +20,14 @@ app = typer.Typer(
     epilog="Exit codes: 0 pass or done, 1 a gate fails, 2 bad input, 3 inconclusive, 4 the run died, 130 interrupted",
 )  # fmt: skip
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
-Data = Annotated[
-    Path | None,
-    typer.Option("--data", help="Folder with public data sets, for suites with `public:` records."),
-]
 Detach = Annotated[
     bool, typer.Option("--detach", help="Start the job and return; `harness attach` shows it.")
 ]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Start over instead of resuming the same job.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder that releases are written to.")]
-RecipeFile = Annotated[Path, typer.Argument(help="A recipe, such as recipes/demo.yaml.", show_default=False)]
-RunName = Annotated[str, typer.Argument(help="A run's name, its unique beginning, or `last`.")]
+
+
+add_commands(app)
 
 
 @app.callback(invoke_without_command=True)
@@ -160,71 +158,6 @@ def evaluate(
         limit=Limit(n=limit, seed=seed) if limit else None, repeat=repeat, cache=cache, command=_twin(),
     )  # fmt: skip
     work(folder, json_out=json_out, detach=detach, baseline=before)
-
-
-@app.command()
-def check(
-    documents: Annotated[list[Path], typer.Argument(help="Recipes and suites.", show_default=False)],
-    data: Data = None, json_out: Json = False,
-) -> None:  # fmt: skip
-    """Finds all problems of recipes and suites at once.
-
-    With file and line; loads no model.
-
-    Example: harness check recipes/*.yaml
-    """
-    from harness.data.check import check as find_problems
-    from harness.errors import SpecError
-
-    problems = find_problems(documents, data_root=data)
-    if problems:
-        raise SpecError(problems)
-    if json_out:
-        typer.echo(json.dumps({"problems": []}))
-    else:
-        typer.echo(f"{len(documents)} document{'s' if len(documents) > 1 else ''} without problems")
-
-
-@app.command()
-def gate(
-    run: RunName = "last",
-    stage: Annotated[
-        str | None, typer.Option(help="A stage of the run; the last one judged by default.")
-    ] = None,
-    json_out: Json = False,
-    junit: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="Write all stages, or --stage, as JUnit XML; - is stdout."),
-    ] = None,
-    markdown: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Write them as a pull-request comment; - is stdout.")
-    ] = None,
-) -> None:
-    """What the rules say; the exit code is the verdict.
-
-    Example: harness gate last --stage q4_k_m --junit gate.xml --markdown comment.md
-    """
-    from harness.evals.results import State
-    from harness.jobs.store import find_run, home_folder
-    from harness.jobs.verdicts import stage_documents, whole_stage
-
-    folder = find_run(home_folder(), run)
-    _write_reports(folder, stage, junit=junit, markdown=markdown, json_out=json_out)
-    found = stage_documents(folder)
-    chosen = [document for document in found if stage is None or document["stage"] == stage]
-    if not chosen:
-        raise HarnessError(
-            f"{folder.name} has no verdict for {stage or 'any stage'}", hint=f"harness show {run}"
-        )
-    document = whole_stage([one for one in chosen if one["stage"] == chosen[-1]["stage"]])
-    if json_out:
-        typer.echo(json.dumps(document, ensure_ascii=False, indent=1))
-    elif "-" not in (junit, markdown):
-        from harness.console import GLYPHS, print_rules, stdout_console
-
-        print_rules(stdout_console(), document)
-        typer.echo(f"\n{document['stage']}: {GLYPHS[document['verdict']]}")
-    raise typer.Exit({State.PASS: 0, State.FAIL: 1}.get(State(document["verdict"]), ExitCode.INCONCLUSIVE))
 
 
 @app.command()
@@ -520,22 +453,6 @@ def _broken(error: Exception) -> int:
     traceback.print_exc()
     broken = RunDiedError(f"{type(error).__name__}: {error}", hint="a defect of harness: please report it")
     return _complain(broken)
-
-
-def _write_reports(
-    folder: Path, stage: str | None, *, junit: str | None, markdown: str | None, json_out: bool
-) -> None:
-    """Writes the reports that were asked for; also for a run without a verdict, which is an error in them."""
-    from harness.formats.junit import junit as junit_text
-    from harness.formats.markdown import markdown as markdown_text
-    from harness.formats.report import STDOUT, deliver
-    from harness.jobs.verdicts import report_of
-
-    if [junit, markdown].count(STDOUT) + json_out > 1:
-        raise HarnessError("stdout can take one document, and is asked to take several", hint="name a file")
-    for target, text_of in ((junit, junit_text), (markdown, markdown_text)):
-        if target is not None:
-            deliver(text_of(report_of(folder, stage)), target)
 
 
 def _release(

@@ -34,9 +34,17 @@ def stage_verdicts(folder: Path) -> list[Verdict]:
     return [Verdict.from_json(read_json(found[name])) for name in stage_order(folder, found)]
 
 
-def report_of(folder: Path, stage: str | None = None) -> Report:
-    """What other tools are told of the run: all stages, or one."""
-    verdicts = [verdict for verdict in stage_verdicts(folder) if stage in (None, verdict.stage)]
+def report_of(
+    folder: Path, stage: str | None = None, *, today: Verdict | None = None, only_today: bool = False
+) -> Report:
+    """What other tools are told of the run: all stages, or one.
+
+    `today` is what is said of its stage now, instead of what is on disk; `only_today` leaves the others out.
+    """
+    found = [] if only_today else stage_verdicts(folder)
+    if today is not None:
+        found = [today if one.stage == today.stage else one for one in found] or [today]
+    verdicts = [verdict for verdict in found if stage in (None, verdict.stage)]
     result = folder / "result.json"
     picked = read_json(result).get("picked") if result.exists() else None
     return Report(folder.name, tuple(verdicts), error=why_stopped(folder), picked=picked)

@@ -1,0 +1,16 @@
+"""Options and arguments that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+Data = Annotated[
+    Path | None,
+    typer.Option("--data", help="Folder with public data sets, for suites with `public:` records."),
+]
+RecipeFile = Annotated[Path, typer.Argument(help="A recipe, such as recipes/demo.yaml.", show_default=False)]
+RunName = Annotated[str, typer.Argument(help="A run's name, its unique beginning, or `last`.")]
