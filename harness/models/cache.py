@@ -82,10 +82,19 @@ class CachedModel:
             keys = [self._key(request) for request in some]
             known = self._known(keys)
             places = [at for at, key in enumerate(keys) if key is None or key not in known]
-            fresh = dict(zip(places, self._asked([some[at] for at in places], ask), strict=True))
-            self._keep({key: fresh[at] for at in places if (key := keys[at]) is not None})
-            for at, (request, key) in enumerate(zip(some, keys, strict=True)):
-                yield fresh[at] if at in fresh or key is None else replace(known[key], id=request.id)
+            fresh = self._asked([some[at] for at in places], ask)
+            kept: dict[bytes, Answer] = {}
+            try:
+                for request, key in zip(some, keys, strict=True):
+                    if key is not None and key in known:
+                        yield replace(known[key], id=request.id)
+                        continue
+                    answer = next(fresh)
+                    if key is not None and answer.error is None:
+                        kept[key] = answer
+                    yield answer
+            finally:  # also what was answered before a model failed, or before nobody wanted more
+                self._keep(kept)
 
     def _key(self, request: ChoiceRequest | GenerateRequest) -> bytes | None:
         try:
@@ -100,17 +109,19 @@ class CachedModel:
 
     def _asked(
         self, requests: Sequence[Request], ask: Callable[[Sequence[Request]], Iterator[Answer]]
-    ) -> list[Answer]:
-        if not requests:
-            return []
-        answers = list(ask(requests))
-        if [answer.id for answer in answers] != [request.id for request in requests]:
-            # Kept under the wrong keys, they would be wrong for ever.
-            raise RuntimeError(f"{self.identity.kind} model: replies do not match the requests one to one")
-        return answers
+    ) -> Iterator[Answer]:
+        """One answer a request and in their order: kept under the wrong key, one would be wrong for ever."""
+        answers = ask(requests) if requests else iter(())
+        for request in requests:
+            answer = next(answers, None)
+            if answer is None or answer.id != request.id:
+                raise RuntimeError(
+                    f"{self.identity.kind} model: replies do not match the requests one to one"
+                )
+            yield answer
 
     def _keep(self, answers: Mapping[bytes, Answer]) -> None:
-        packed = {key: _packed(answer) for key, answer in answers.items() if answer.error is None}
+        packed = {key: _packed(answer) for key, answer in answers.items()}
         self._store.put({key: data for key, data in packed.items() if data is not None})
 
 

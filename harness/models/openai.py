@@ -11,8 +11,7 @@ from typing import Any, TypeVar
 from harness.errors import ModelError
 from harness.files import canonical_json
 from harness.models.base import Answer, ChoiceRequest, GenerateRequest, Identity, Prompt, Requests
-from harness.models.batching import in_order
-from harness.models.openai_choices import ChoiceScorer, check_budget, together
+from harness.models.openai_choices import ChoiceScorer, check_budget
 from harness.models.openai_reference import OPENAI_HOST, Endpoint, parse_endpoint, read_key
 from harness.models.openai_reply import Written, read_chat, read_completion
 from harness.models.openai_server import Server, examine, remote_identity
@@ -86,20 +85,20 @@ class OpenAIModel:
         return batches
 
     def score_choices(self, requests: Sequence[ChoiceRequest]) -> Iterator[Answer]:
-        """One answer a request, in their order; computed batch by batch as they are asked for.
+        """One answer a request, in their order, as soon as it and all before it are there.
 
         Raises:
             ModelError: the server can't be used any more.
         """
-        return in_order(requests, self.plan(requests), lambda batch: self._answered(batch, self._scored))
+        return self._answers(requests, self._scored)
 
     def generate(self, requests: Sequence[GenerateRequest]) -> Iterator[Answer]:
-        """One answer a request, in their order; computed batch by batch as they are asked for.
+        """One answer a request, in their order, as soon as it and all before it are there.
 
         Raises:
             ModelError: the server can't be used any more.
         """
-        return in_order(requests, self.plan(requests), lambda batch: self._answered(batch, self._written))
+        return self._answers(requests, self._written)
 
     def token_ids(self, prompt: Prompt) -> list[int]:
         """The UTF-8 bytes of the conversation or text: which tokens the server feeds is not known here."""
@@ -120,16 +119,28 @@ class OpenAIModel:
     def _run(self, job: Coroutine[Any, Any, T]) -> T:
         return self._runner.run(job)
 
-    def _answered(
+    def _answers(
         self, requests: Sequence[Request], ask: Callable[[Request], Awaitable[Answer]]
-    ) -> list[Answer]:
+    ) -> Iterator[Answer]:
+        for batch in self.plan(requests):
+            yield from self._batch([requests[index] for index in batch], ask)
+
+    def _batch(
+        self, requests: Sequence[Request], ask: Callable[[Request], Awaitable[Answer]]
+    ) -> Iterator[Answer]:
         if self._is_closed:
             raise RuntimeError("the model is closed")
-        answers = self._run(self._all(requests, ask))
-        if self._wire.had_trouble or time.monotonic() - self._seen_at > RECHECK_S:
-            self._check_same()
-        # In a batch no request has a time of its own: they wait for one another.
-        return answers if len(answers) == 1 else [replace(answer, latency_ms=None) for answer in answers]
+        tasks = self._run(_begun([self._one(request, ask) for request in requests]))
+        try:
+            for task in tasks:
+                answer = self._run(_ended(task))
+                if self._wire.had_trouble or time.monotonic() - self._seen_at > RECHECK_S:
+                    self._check_same()
+                # In a batch no request has a time of its own: they wait for one another.
+                yield answer if len(requests) == 1 else replace(answer, latency_ms=None)
+        finally:
+            if not self._is_closed:
+                self._run(_stopped(tasks))
 
     def _check_same(self) -> None:
         """Raises where the server was exchanged: what it has just answered is not this model's."""
@@ -141,11 +152,6 @@ class OpenAIModel:
                 f"{self._wire.endpoint.url} serves something else than at the beginning of this run",
                 hint="the same command begins anew with what is served now",
             )
-
-    async def _all(
-        self, requests: Sequence[Request], ask: Callable[[Request], Awaitable[Answer]]
-    ) -> list[Answer]:
-        return await together([self._one(request, ask) for request in requests])
 
     async def _one(self, request: Request, ask: Callable[[Request], Awaitable[Answer]]) -> Answer:
         began = time.perf_counter()
@@ -208,6 +214,20 @@ class OpenAIModel:
 
     def _digest(self, prompt: Prompt) -> str:
         return prompt_digest(self.token_ids(prompt))
+
+
+async def _begun(jobs: Sequence[Coroutine[Any, Any, Answer]]) -> list[asyncio.Task[Answer]]:
+    return [asyncio.create_task(job) for job in jobs]
+
+
+async def _ended(task: asyncio.Task[Answer]) -> Answer:
+    return await task
+
+
+async def _stopped(tasks: Sequence[asyncio.Task[Answer]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _share(request: ChoiceRequest | GenerateRequest) -> float:

@@ -232,6 +232,26 @@ def test_replies_out_of_order_are_refused_and_nothing_is_kept(tmp_path: Path) ->
     assert inner.asked == 2
 
 
+def test_what_was_answered_before_a_failure_is_kept(tmp_path: Path) -> None:
+    answers = CachedModel(Counting(), tmp_path).generate(writes("x", "y", "z"))
+    before = [next(answers), next(answers)]
+    answers.close()
+    inner = Counting()
+
+    again = list(CachedModel(inner, tmp_path).generate(writes("x", "y", "z")))
+
+    assert inner.asked == 1
+    assert [answer.text for answer in again[:2]] == [answer.text for answer in before]
+
+
+def test_answers_come_as_they_are_computed(tmp_path: Path) -> None:
+    inner = Counting()
+
+    next(CachedModel(inner, tmp_path).generate(writes("x", "y")))
+
+    assert inner.asked == 1
+
+
 def test_the_plan_does_not_depend_on_what_is_known(tmp_path: Path) -> None:
     requests = writes(*"abcdefgh")
     model = CachedModel(Counting(), tmp_path)

@@ -399,6 +399,22 @@ def test_a_plan_holds_every_request_once_in_order_and_plans_its_batches_alike(le
         assert len(some) == 1 or sum(one.max_new_tokens for one in some) <= 2048
 
 
+def test_answers_come_before_the_slowest_of_their_batch(echoing: Fake) -> None:
+    def slow_for_d(handler: fake.Handler) -> None:
+        is_slow = handler.document["choices"][0]["message"]["content"] == "d"
+        (fake.silent if is_slow else fake.changed(lambda _: None))(handler)
+
+    echoing.always = slow_for_d
+    model = opened(echoing)
+    found = model.generate(writes(["a", "b", "c", "d"]))
+
+    assert [next(found).text for _ in range(3)] == ["a", "b", "c"]
+    found.close()
+    assert [answer.text for answer in model.generate(writes(["e"]))] == ["e"]
+    model.close()
+    assert not echoing.released.is_set(), "nobody waited for d"
+
+
 def test_closing_leaves_no_thread_loop_or_connection(server: Fake) -> None:
     before = set(threading.enumerate())
     model = opened(server)
