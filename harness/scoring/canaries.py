@@ -14,6 +14,7 @@ from harness.scoring.labels import gold_labels
 from harness.scoring.ngrams import NGRAM_SCORERS
 from harness.scoring.number_match import gold_quantities
 from harness.scoring.numbers import Quantity
+from harness.scoring.ranking import gains_of
 from harness.scoring.refusal import expects_refusal
 from harness.scoring.spans import gold_spans
 
@@ -127,7 +128,8 @@ def span_canaries(item: Item) -> Canaries:
 
 def rank_canaries(item: Item) -> Canaries:
     """The gold options first; none, and an order without them."""
-    best = _by_grade(item)
+    gains = gains_of(item)
+    best = sorted(gains, key=lambda option: -gains[option])
     others = [option for option in item.options if option not in best]
     return Canaries(_parsed(item, [*best, *others]), _parsed(item, None, [], [f"{ODD} no option"]))
 
@@ -220,12 +222,6 @@ def _any_of(value: Any) -> Any:
     if isinstance(value, Mapping):
         return _any_of_lists(value)
     return value[0] if isinstance(value, list) and value else value
-
-
-def _by_grade(item: Item) -> list[str]:
-    if isinstance(item.target, Mapping):
-        return [str(option) for option in sorted(item.target, key=lambda option: -float(item.target[option]))]
-    return list(item.targets)
 
 
 CANARIES: Mapping[str, MakeCanaries] = {

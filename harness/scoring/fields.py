@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from harness.files import canonical_json
 from harness.scoring.counts import Cells, as_counts, f1_value, total
 from harness.scoring.item import Item, Score
 from harness.scoring.number_match import is_right
@@ -84,7 +84,7 @@ def _flatten(value: Mapping[str, Any], is_any: bool, path: str = "") -> Iterator
 def _set_of(values: list[Any]) -> list[Any]:
     """The values that say something, each once."""
     kept = [value for value in values if value not in (None, "", [], {}) and not _is_blank(value)]
-    return list({canonical_json(value): value for value in kept}.values())
+    return list({_spelled(value): value for value in kept}.values())
 
 
 def _is_blank(value: Any) -> bool:
@@ -130,10 +130,15 @@ def _is_same_text(said: Any, gold: str, item: Item) -> bool:
 def _canonical(value: Any) -> str:
     """An object's spelling with its texts normalised and its lists in one order."""
     if isinstance(value, Mapping):
-        return canonical_json({str(key): _canonical(child) for key, child in value.items()})
+        return _spelled({str(key): _canonical(child) for key, child in value.items()})
     if isinstance(value, list):
-        return canonical_json(sorted(_canonical(child) for child in value))
-    return canonical_json(normalise(value) if isinstance(value, str) else value)
+        return _spelled(sorted(_canonical(child) for child in value))
+    return _spelled(normalise(value) if isinstance(value, str) else value)
+
+
+def _spelled(value: Any) -> str:
+    """One spelling for one value, of whatever a caller parsed: NaN too."""
+    return json.dumps(value, sort_keys=True, default=str)
 
 
 def _error_class(counts: Mapping[str, Cells], meant: Values) -> str:

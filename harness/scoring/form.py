@@ -58,11 +58,11 @@ def keeping(settings: Mapping[str, Any]) -> str | None:
     if "matches" in settings:
         return None
     floors = {name: int(settings.get(f"min_{name}", 0)) for name in _COUNTED}
-    words = " ".join(["ok"] * max(floors["words"] - len(_phrases(settings, "required")), 0))
-    text = " ".join((*_phrases(settings, "required"), words)).strip() or "ok"
-    text += "." * (floors["sentences"] > 0) + " Ok." * max(floors["sentences"] - 1, 0)
+    words = " ".join(["k"] * max(floors["words"] - len(_phrases(settings, "required")), 0))
+    text = " ".join((*_phrases(settings, "required"), words)).strip() or "k"
+    text += "." * (floors["sentences"] > 0) + " K." * max(floors["sentences"] - 1, 0)
     n_lines = max(floors["bullets"], floors["lines"])
-    text += "".join(f"\n{'- ' if place < floors['bullets'] else ''}ok" for place in range(n_lines))
+    text += "".join(f"\n{'- ' if place < floors['bullets'] else ''}k" for place in range(n_lines))
     return text + " " + "k" * max(floors["chars"] - len(text) - 1, 0) if len(text) < floors["chars"] else text
 
 

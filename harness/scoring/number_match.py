@@ -52,8 +52,7 @@ def answered(item: Item) -> list[Quantity]:
     if isinstance(parsed, Mapping):
         parsed = [parsed]
     if isinstance(parsed, list | tuple) and all(isinstance(part, Mapping) for part in parsed):
-        found = [Quantity.from_json({**_NO_SCALE, **part}) for part in parsed if "number" in part]
-        return [quantity for quantity in found if math.isfinite(quantity.value)]
+        return [quantity for part in parsed if (quantity := _from_json(part)) is not None]
     if isinstance(parsed, int | float) and not isinstance(parsed, bool):
         return [Quantity(float(parsed))] if math.isfinite(parsed) else []
     return read_quantities(item.answer or "", decimal_mark=str(item.settings.get("decimal_mark", ".")))
@@ -97,6 +96,15 @@ def classify_error(said: Quantity, gold: Quantity, context: str, settings: Mappi
 
 
 _NO_SCALE = {"scale": 1.0, "is_percent": False, "unit": "", "decimals": 0}
+
+
+def _from_json(part: Mapping[str, Any]) -> Quantity | None:
+    """The quantity; None where a part of it is none, or it is no finite number."""
+    try:
+        quantity = Quantity.from_json({**_NO_SCALE, **part})
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
+    return quantity if math.isfinite(quantity.value) else None
 
 
 def _stated_scale(item: Item) -> str:

@@ -27,7 +27,7 @@ def ndcg(item: Item) -> Score:
     Gains come from `target` where it maps options to grades of 0 or more, else each gold option has 1
     (Järvelin & Kekäläinen 2002, doi 10.1145/582415.582418).
     """
-    gains = _gains(item)
+    gains = gains_of(item)
     order = _order(item)
     k = int(item.settings.get("k", max(len(order), 1)))
     best = _discounted(sorted(gains.values(), reverse=True)[:k])
@@ -52,10 +52,13 @@ def _order(item: Item) -> list[str]:
     return [] if item.answer is None else [item.answer]
 
 
-def _gains(item: Item) -> dict[str, float]:
-    if isinstance(item.target, Mapping):
-        return {str(option): max(float(grade), 0.0) for option, grade in item.target.items()}
-    return dict.fromkeys(item.targets, 1.0)
+def gains_of(item: Item) -> dict[str, float]:
+    """What each option is worth: its grade in the record, 1 for a gold option without one."""
+    grades = item.target if isinstance(item.target, Mapping) else {}
+    numbers = {str(option): grade for option, grade in grades.items() if isinstance(grade, int | float)}
+    return {option: max(float(grade), 0.0) for option, grade in numbers.items()} or dict.fromkeys(
+        item.targets, 1.0
+    )
 
 
 def _discounted(gains: list[float]) -> float:

@@ -9,27 +9,7 @@ from harness.scoring.labels import choose, label
 from harness.scoring.scorers import CANARIES, SCORERS, checked_score, default_scorer, prove_scorer
 from harness.scoring.text import exact, normalise, normalised
 from harness.specs.suite import Task
-
-GOLDS = {
-    "number": Item(None, ("12.5",), target=12.5),
-    "derivation": Item(None, ("12.5",), target=12.5),
-    "citations": Item(None, ("x",), context="[1] The notice is given.\n[2] It ends."),
-    "refusal": Item(None, ("refuse",)),
-    "form": Item(
-        None, ("x",), settings={"max_words": 5, "min_words": 2, "banned": ("darn",), "required": "please"}
-    ),
-    "grounded": Item(None, ("x",), context="Ann Lee paid 12.5 to Borg Ltd."),
-    "fields": Item(None, (), target={"name": "Ann", "price": 4.5, "tags": ["x", "y"], "size": None}),
-    "spans": Item(None, ("the notice",), context="Read the notice twice.", target=["the notice"]),
-}
-TEXTS = [
-    Item(None, ("Governing Law",), options=("Governing Law", "Warranty")),
-    Item(None, ("Warranty", "Payment Terms")),
-]
-
-
-def golds_for(name: str) -> list[Item]:
-    return [GOLDS[name.split("_")[0]]] if name.split("_")[0] in GOLDS else TEXTS
+from tests.scoring.golds import golds_for
 
 
 def test_the_most_probable_label_is_chosen_with_its_probability() -> None:

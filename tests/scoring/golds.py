@@ -1,0 +1,27 @@
+"""A gold for each scorer."""
+
+from __future__ import annotations
+
+from harness.scoring.item import Item
+
+_TEXTS = [
+    Item(None, ("Governing Law",), options=("Governing Law", "Warranty")),
+    Item(None, ("Warranty", "Payment Terms")),
+]
+_SPANS = [Item(None, ("the notice",), context="Read the notice twice.", target=["the notice"])]
+_FORM = {"max_words": 5, "min_words": 2, "banned": ("darn",), "required": "please"}
+_GOLDS = {
+    "number": [Item(None, ("12.5",), target=12.5)],
+    "derivation": [Item(None, ("12.5",), target=12.5)],
+    "fields": [Item(None, (), target={"name": "Ann", "price": 4.5, "tags": ["x", "y"], "size": None})],
+    "spans": _SPANS,
+    "citations": [Item(None, ("x",), context="[1] The notice is given.\n[2] It ends.")],
+    "grounded": [Item(None, ("x",), context="Ann Lee paid 12.5 to Borg Ltd.")],
+    "refusal": [Item(None, ("refuse",))],
+    "form": [Item(None, ("x",), settings=_FORM)],
+}
+
+
+def golds_for(name: str) -> list[Item]:
+    """Items without an answer that suit the scorer."""
+    return _GOLDS.get(name) or _GOLDS.get(name.split("_")[0]) or _TEXTS
