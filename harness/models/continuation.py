@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 from harness.models.answering import Generated
 from harness.models.base import GenerateRequest
@@ -12,14 +13,28 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+class Constraint(Protocol):
+    """What an answer must follow, as far as it is written."""
+
+    def best(self, logits: NDArray[Any]) -> int:
+        """The allowed token with the highest logit."""
+
+    def masked(self, logits: NDArray[Any]) -> NDArray[Any]:
+        """A copy of the logits, -inf for every token that is not allowed."""
+
+    def accept(self, token: int) -> None:
+        """The token was written."""
+
+
 class Continuation:
     """Greedy, or sampled from the request's own seed: either way the same whatever else is in the batch."""
 
-    def __init__(self, request: GenerateRequest, chat: Chat) -> None:
+    def __init__(self, request: GenerateRequest, chat: Chat, constraint: Constraint | None = None) -> None:
         import numpy as np
 
         self._request = request
         self._chat = chat
+        self._constraint = constraint
         self._random = np.random.default_rng(request.seed)
         self._ids: list[int] = []
         self._logprobs: list[float] = []
@@ -28,15 +43,16 @@ class Continuation:
         self.is_done = request.max_new_tokens < 1
 
     def extend(self, logits: NDArray[Any]) -> int:
-        """The next token, from the logits (vocab,) after the last one."""
-        import numpy as np
+        """The next token, from the logits (vocab,) after the last one, which are not kept.
 
-        exact = logits.astype(np.float64)
-        logprobs = exact - exact.max()
-        logprobs -= np.log(np.exp(logprobs).sum())
-        token = self._chosen(logprobs)
+        Its log-probability is the model's own, over the whole vocabulary at temperature 1: also where the
+        token was sampled at another temperature, or a constraint left only some tokens to choose from.
+        """
+        token = self._chosen(logits)
         self._ids.append(token)
-        self._logprobs.append(float(logprobs[token]))
+        self._logprobs.append(logprobs_of(logits, [token])[0])
+        if self._constraint is not None:
+            self._constraint.accept(token)
         self._settle(token)
         return token
 
@@ -45,13 +61,14 @@ class Continuation:
         text = self._chat.decode(self._ids) if self._text is None else self._text
         return Generated(self._ids, self._logprobs, text, self._is_finished)
 
-    def _chosen(self, logprobs: NDArray[Any]) -> int:
+    def _chosen(self, logits: NDArray[Any]) -> int:
         import numpy as np
 
-        if self._request.temperature <= 0 or not np.isfinite(logprobs).any():
-            return int(np.argmax(logprobs))
-        weights = np.exp((logprobs - logprobs.max()) / self._request.temperature)
-        edges = np.cumsum(weights)
+        if self._request.temperature <= 0 or not np.isfinite(logits).any():
+            return int(np.argmax(logits)) if self._constraint is None else self._constraint.best(logits)
+        allowed = logits if self._constraint is None else self._constraint.masked(logits)
+        exact = allowed.astype(np.float64)
+        edges = np.cumsum(np.exp((exact - exact.max()) / self._request.temperature))
         return int(np.searchsorted(edges, self._random.random() * edges[-1], side="right"))
 
     def _settle(self, token: int) -> None:
@@ -65,3 +82,12 @@ class Continuation:
                 self._text, self._is_finished = text[: min(places)], True
         is_broken = self._logprobs[-1] != self._logprobs[-1]
         self.is_done = self._is_finished or is_broken or len(self._ids) >= self._request.max_new_tokens
+
+
+def logprobs_of(logits: NDArray[Any], ids: Sequence[int]) -> list[float]:
+    """log P of the ids under the logits (vocab,); exponentials in their own type, the sum in float64."""
+    import numpy as np
+
+    top = logits.max()
+    total = float(top) + float(np.log(np.exp(logits - top).sum(dtype=np.float64)))
+    return [float(logits[token]) - total for token in ids]
