@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+F32, F16 = 0, 1
+"""ggml's numbers of these types, for the cache."""
+MICRO_BATCH_TOK = 512
+"""Tokens that go through the network at once."""
 META_BYTES = 2**20
 """Longest metadata value that is read; chat templates are the longest."""
 UNQUANTIZED_FILE_TYPES = frozenset({"0", "1", "32"})
@@ -34,6 +38,19 @@ def library() -> Any:
     llama_cpp.llama_log_set(callback, ctypes.c_void_p(0))
     llama_cpp.llama_backend_init()
     return llama_cpp
+
+
+def widen(path: Path, out: Path, *, threads: int) -> None:
+    """Writes the file's weights in float32.
+
+    Raises:
+        ModelError: llama.cpp refuses the file.
+    """
+    lib = library()
+    params = lib.llama_model_quantize_default_params()
+    params.ftype, params.nthread, params.allow_requantize = F32, threads, True
+    if lib.llama_model_quantize(str(path).encode(), str(out).encode(), ctypes.byref(params)) != 0:
+        raise ModelError(f"{path}: llama.cpp can't write its weights in float32")
 
 
 def _ignore(_level: int, _text: bytes, _data: object) -> None:
@@ -85,6 +102,17 @@ class Weights:
         """Its matrices are in fewer than 16 bits."""
         return self.meta("general.file_type") not in UNQUANTIZED_FILE_TYPES
 
+    @property
+    def cache_values(self) -> int:
+        """Numbers that the cache holds for one token: keys and values of all layers."""
+        model, heads = self.handle, self._lib.llama_model_n_head(self.handle)
+        kind = self.meta("general.architecture") or ""
+        width = self._lib.llama_model_n_embd(model) // max(heads, 1)
+        key, value = (int(self.meta(f"{kind}.attention.{part}_length") or width) for part in ("key", "value"))
+        return int(
+            self._lib.llama_model_n_layer(model) * self._lib.llama_model_n_head_kv(model) * (key + value)
+        )
+
     def meta(self, key: str) -> str | None:
         """The metadata value as text, or None where the file has no such key.
 
@@ -123,11 +151,22 @@ class Weights:
             size = -count
         raise ModelError(f"llama.cpp can't write {len(ids):,} tokens as text")
 
-    def special_tokens(self) -> dict[str, str]:
-        """`bos_token`, `eos_token` and the like, those that the file has."""
+    @property
+    def begins_with_bos(self) -> bool:
+        """The file asks for its BOS token before a text."""
+        return bool(self._lib.llama_vocab_get_add_bos(self._vocab))
+
+    def special_ids(self) -> dict[str, int]:
+        """The ids of `bos_token`, `eos_token` and the like, those that the file has."""
         kinds = {"bos_token": "bos", "eos_token": "eos", "pad_token": "pad"}
-        ids = {name: getattr(self._lib, f"llama_vocab_{kind}")(self._vocab) for name, kind in kinds.items()}
-        return {name: self.piece(token) for name, token in ids.items() if 0 <= token < self.vocab_size}
+        ids = {
+            name: int(getattr(self._lib, f"llama_vocab_{kind}")(self._vocab)) for name, kind in kinds.items()
+        }
+        return {name: token for name, token in ids.items() if 0 <= token < self.vocab_size}
+
+    def special_tokens(self) -> dict[str, str]:
+        """Their texts."""
+        return {name: self.piece(token) for name, token in self.special_ids().items()}
 
     def turn_end_ids(self) -> set[int]:
         """The ids that the file itself says end a text or a turn."""
@@ -139,6 +178,25 @@ class Weights:
         is_control = self._lib.llama_vocab_is_control
         return [self.piece(token) for token in range(self.vocab_size) if is_control(self._vocab, token)]
 
+    def ends_text(self, token: int) -> bool:
+        """llama.cpp takes the token for an end: of a text, a turn, a message."""
+        return bool(self._lib.llama_vocab_is_eog(self._vocab, token))
+
+    def is_control(self, token: int) -> bool:
+        """It is no text: decoded, it leaves nothing."""
+        return bool(self._lib.llama_vocab_is_control(self._vocab, token))
+
+    def grammar_sampler(self, grammar: str) -> Any:
+        """llama.cpp's sampler for a GBNF grammar whose first rule is `root`; to be freed by the caller.
+
+        Raises:
+            ModelError: llama.cpp refuses the grammar.
+        """
+        handle = self._lib.llama_sampler_init_grammar(self._vocab, grammar.encode(), b"root")
+        if not handle:
+            raise ModelError("llama.cpp refuses the grammar")
+        return handle
+
     def piece(self, token: int) -> str:
         """The token as it stands in the vocabulary."""
         return str(self._lib.llama_vocab_get_text(self._vocab, token).decode("utf-8", "replace"))
@@ -149,16 +207,31 @@ class Feed(NamedTuple):
 
     token: int
     position: int
-    sequence: int
+    sequences: tuple[int, ...]
+    """All that it is a part of: it is computed once."""
     is_scored: bool
     """Its logits are wanted."""
+
+
+class Cache(NamedTuple):
+    """What a context keeps of the tokens it has seen."""
+
+    cells: int
+    """Tokens that fit; of each sequence where they are apart, of all together where they are not."""
+    sequences: int
+    is_apart: bool = False
+    """Each sequence has cells of its own: attention does not look past the others', but a branch is a copy.
+    Otherwise a branch is a mark on the cells it shares."""
+    is_float32: bool = False
+    """Keys and values in float32, and attention without llama.cpp's fused kernel, which rounds them to 16
+    bits: nothing but the order of sums is between this and the textbook."""
 
 
 class Context:
     """A key-value cache over weights, shared by all sequences, and the decoding of batches into it."""
 
-    def __init__(self, weights: Weights, *, cells: int, sequences: int, batch_tok: int, threads: int) -> None:
-        """Allocates room for `cells` tokens over all sequences.
+    def __init__(self, weights: Weights, cache: Cache, *, batch_tok: int, threads: int) -> None:
+        """Allocates the cache.
 
         Raises:
             ModelError: llama.cpp can't allocate it.
@@ -166,15 +239,19 @@ class Context:
         self._lib = library()
         self._vocab_size = weights.vocab_size
         params = self._lib.llama_context_default_params()
-        params.n_ctx, params.n_seq_max = cells, sequences
-        params.n_batch, params.n_ubatch = batch_tok, min(batch_tok, 512)
+        params.n_ctx = cache.cells * (cache.sequences if cache.is_apart else 1)
+        params.n_seq_max = cache.sequences
+        params.n_batch, params.n_ubatch = batch_tok, min(batch_tok, MICRO_BATCH_TOK)
         params.n_threads = params.n_threads_batch = threads
-        params.kv_unified = True  # a copied prefix is then a mark on its cells, not a copy of its bytes
+        params.kv_unified = not cache.is_apart
+        if cache.is_float32:
+            params.type_k = params.type_v = F32
+            params.flash_attn_type = self._lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
         self._handle = self._lib.llama_init_from_model(weights.handle, params)
         if not self._handle:
-            raise ModelError(f"llama.cpp can't allocate a context of {cells:,} tokens")
+            raise ModelError(f"llama.cpp can't allocate a cache of {params.n_ctx:,} tokens")
         self._memory = self._lib.llama_get_memory(self._handle)
-        self.cells = cells
+        self.cache = cache
         self.batch_tok = batch_tok
 
     def close(self) -> None:
@@ -195,8 +272,8 @@ class Context:
         """Drops the sequence; cells that no other sequence holds become free."""
         self._lib.llama_memory_seq_rm(self._memory, sequence, -1, -1)
 
-    def decode(self, feeds: Sequence[Feed]) -> list[NDArray[np.float32]]:
-        """The logits, (vocab,) each and copied, of the scored tokens in their order.
+    def decode(self, feeds: Sequence[Feed]) -> NDArray[np.float32]:
+        """The logits of the scored tokens in their order; (scored, vocab), and only until the next decode.
 
         Raises:
             RuntimeError: llama.cpp can't decode the batch; the cache should be cleared.
@@ -205,30 +282,36 @@ class Context:
         status = self._lib.llama_decode(self._handle, batch)
         if status != 0:
             raise RuntimeError(f"llama.cpp could not decode {len(feeds):,} tokens (status {status})")
-        return [self._logits(index) for index, feed in enumerate(feeds) if feed.is_scored]
+        return self._logits(sum(feed.is_scored for feed in feeds))
 
     def _batch(self, feeds: Sequence[Feed]) -> tuple[Any, list[Any]]:
         import numpy as np
 
         count = len(feeds)
-        columns = np.array(feeds, dtype=np.int32)  # (count, 4)
-        token, position, sequence = (np.ascontiguousarray(columns[:, at]) for at in range(3))
-        scored = columns[:, 3].astype(np.int8)
-        ones = np.ones(count, dtype=np.int32)
-        pointers = sequence.ctypes.data + 4 * np.arange(count, dtype=np.uintp)
+        columns = np.array([(feed.token, feed.position, feed.is_scored) for feed in feeds], dtype=np.int32)
+        token, position = (np.ascontiguousarray(columns[:, at]) for at in range(2))
+        scored = columns[:, 2].astype(np.int8)
+        lengths = np.array([len(feed.sequences) for feed in feeds], dtype=np.int32)
+        members = np.array([one for feed in feeds for one in feed.sequences], dtype=np.int32)
+        starts = (lengths.cumsum() - lengths).astype(np.uintp)
+        pointers = members.ctypes.data + 4 * starts
         batch = self._lib.llama_batch()
         batch.n_tokens = count
         batch.token = token.ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
         batch.pos = position.ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
-        batch.n_seq_id = ones.ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
+        batch.n_seq_id = lengths.ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
         batch.seq_id = pointers.ctypes.data_as(ctypes.POINTER(ctypes.POINTER(ctypes.c_int32)))
         batch.logits = scored.ctypes.data_as(ctypes.POINTER(ctypes.c_int8))
-        return batch, [token, position, sequence, scored, ones, pointers]
+        return batch, [token, position, scored, lengths, members, pointers]
 
-    def _logits(self, index: int) -> NDArray[np.float32]:
+    def _logits(self, rows: int) -> NDArray[np.float32]:
         import numpy as np
 
-        row = self._lib.llama_get_logits_ith(self._handle, index)
-        if not row:
-            raise RuntimeError(f"llama.cpp gave no logits for token {index} of the batch")
-        return np.ctypeslib.as_array(row, shape=(self._vocab_size,)).copy()
+        if not rows:
+            return np.empty((0, self._vocab_size), dtype=np.float32)
+        first = self._lib.llama_get_logits(self._handle)  # waits, and puts the rows into the batch's order
+        if not first:
+            raise RuntimeError(f"llama.cpp gave no logits for {rows} tokens of the batch")
+        values = ctypes.c_float * (rows * self._vocab_size)
+        view = values.from_address(ctypes.addressof(first.contents))
+        return np.ctypeslib.as_array(view).reshape(rows, self._vocab_size)

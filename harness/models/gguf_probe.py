@@ -44,11 +44,11 @@ def survives(path: Path) -> bool:
 
 def decode_once(path: Path) -> None:
     """Loads the file and decodes 64 tokens: enough for the kernels that crash."""
-    from harness.models.gguf_api import Context, Feed, Weights
+    from harness.models.gguf_api import Cache, Context, Feed, Weights
 
     with Weights(path) as weights:
-        context = Context(weights, cells=256, sequences=1, batch_tok=64, threads=1)
-        context.decode([Feed(at % weights.vocab_size, at, 0, at == 63) for at in range(64)])
+        context = Context(weights, Cache(cells=256, sequences=1), batch_tok=64, threads=1)
+        context.decode([Feed(at % weights.vocab_size, at, (0,), at == 63) for at in range(64)])
         context.close()
 
 

@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 from harness.errors import IntegrityError, ModelError
 from harness.models import gguf_probe
 from harness.models.base import ChoiceRequest, GenerateRequest, Message, Prompt
-from harness.models.gguf import GgufModel, _fitting, logprobs_of
+from harness.models.continuation import logprobs_of
+from harness.models.gguf import GgufModel
+from harness.models.gguf_following import _fitting
 from harness.models.identity import digest_of
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), max_size=20)
@@ -39,6 +41,39 @@ def model(tiny_gguf: Path) -> Iterator[GgufModel]:
     yield opened
     opened.close()
     opened.close()
+
+
+@pytest.fixture(scope="module")
+def halved(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkpoint with weights that F16 can hold, so that the file has the very same ones."""
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path_factory.mktemp("halved") / "tiny"
+    shutil.copytree(tiny, folder)
+    weights = load_file(folder / "model.safetensors")
+    rounded = {name: value.half().float() for name, value in weights.items()}
+    save_file(rounded, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def precise(halved: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GgufModel]:
+    from harness.export.gguf import convert
+
+    out = tmp_path_factory.mktemp("precise") / "tiny.gguf"
+    convert(halved, out, metadata={}, pre="gpt-2")
+    opened = GgufModel(out, threads=1, widened=True, exact=True)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="module")
+def float32(halved: Path) -> Any:
+    from harness.models.transformers import TransformersModel
+
+    return TransformersModel(halved, dtype="float32", device="cpu", threads=1, exact=True)
 
 
 def ask(text: str, **limits: Any) -> Prompt:
@@ -69,6 +104,31 @@ def test_choices_score_as_in_the_checkpoint_token_by_token(
             assert found == pytest.approx(naive(ids, answer_ids), abs=slack)
 
 
+@LOOSE
+@given(
+    texts=st.lists(TEXT, min_size=1, max_size=5),
+    choices=st.lists(TEXT, min_size=1, max_size=6).map(lambda found: [*found, found[0] + "x", "é🙂", ""]),
+    is_open=st.booleans(),
+    is_raw=st.booleans(),
+)
+def test_widened_weights_score_as_the_checkpoint_in_float32(
+    texts: list[str], choices: list[str], is_open: bool, is_raw: bool, precise: GgufModel, float32: Any
+) -> None:
+    found = [choice for choice in choices if choice] if is_open else choices
+    prompts = [Prompt((), text=text) if is_raw else ask(text) for text in texts]
+    requests = [ChoiceRequest(str(at), prompt, tuple(found), is_open) for at, prompt in enumerate(prompts)]
+    precise.plan(requests)
+    float32.plan(requests)
+
+    answers = list(precise.score_choices(requests))
+    wanted = list(float32.score_choices(requests))
+
+    for answer, other in zip(answers, wanted, strict=True):
+        assert (answer.error, answer.choice_tok) == (other.error, other.choice_tok)
+        assert answer.prompt_digest == other.prompt_digest
+        assert answer.choice_logprobs == pytest.approx(other.choice_logprobs, abs=5e-3)
+
+
 def test_more_branches_than_llama_has_sequences_are_followed_in_turns(model: GgufModel, naive: Any) -> None:
     model._exact = True
     letters = "abcdefghi"
@@ -86,8 +146,8 @@ def test_more_branches_than_llama_has_sequences_are_followed_in_turns(model: Ggu
         assert answer.choice_logprobs[at] == pytest.approx(wanted, abs=0.05)
 
 
-def test_batches_of_a_plan_score_as_one_request_at_a_time(model: GgufModel) -> None:
-    model._exact = True
+def test_batches_of_a_plan_score_as_one_request_at_a_time(precise: GgufModel) -> None:
+    model = precise
     requests = [ChoiceRequest(str(i), ask("clause " * i), ("yes", "no", "not sure")) for i in range(20)]
     plan = model.plan(requests)
 
@@ -101,14 +161,14 @@ def test_batches_of_a_plan_score_as_one_request_at_a_time(model: GgufModel) -> N
     assert len(plan) > 1
     for i, request in enumerate(requests):
         (alone,) = model.score_choices([request])
-        assert found[i].choice_logprobs == pytest.approx(alone.choice_logprobs, abs=0.02)
+        assert found[i].choice_logprobs == pytest.approx(alone.choice_logprobs, abs=1e-4)
 
 
 def test_a_resumed_run_scores_the_remaining_batches_bit_by_bit_alike(tiny_gguf: Path) -> None:
     requests = [ChoiceRequest(str(i), ask("clause " * i), ("yes", "no", "not sure")) for i in range(20)]
 
     def run(skip: int) -> list[Any]:
-        opened = GgufModel(tiny_gguf, threads=1)
+        opened = GgufModel(tiny_gguf, threads=1, budget_tok=256)
         batches = opened.plan(requests)[skip:]
         found = [
             answer.choice_logprobs
