@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -13,6 +14,8 @@ from harness.errors import Problem
 from harness.specs.gate import EDGE_METRICS, LESS_IS_BETTER, RATES, Gate
 from harness.specs.suite import Suite
 from harness.specs.yaml import Loc, YamlDocument, describe
+from harness.stats.multiplicity import alpha_for_attempt
+from harness.stats.planning import detectable_gap, detectable_margin, planned_worth
 from harness.stats.power import fewest_items
 from harness.stats.survey import effective_lower, effective_sample
 from harness.text import nearest, visible
@@ -42,7 +45,9 @@ def check_gates(
             problems += _check_suite_name(yaml, loc, gate, suites)
         if (checked := _suite_of(gate, suites)) is not None and checked.suite is not None:
             problems += _check_per(yaml, loc, gate, checked.suite)
-            problems += _check_power(yaml, loc, gate, checked)
+            held = _as_first_attempt(yaml, gate)
+            problems += _check_power(yaml, loc, held, checked)
+            problems += _check_margin(yaml, loc, held, checked)
         first = next((other for other, rule in rules.items() if rule == gate), index)
         if first < index:
             problems.append(yaml.problem(loc, gate.name, "each rule once", f"gates[{first}] is it too"))
@@ -157,6 +162,44 @@ def _check_power(yaml: YamlDocument, loc: Loc, gate: Gate, checked: Checked) -> 
     hopeless = {name: units for name, units in judged.items() if _best_bound(units, gate.alpha) < threshold}
     if hopeless:
         yield yaml.problem((*loc, key), f"{bound:g}", "", _hopeless_words(hopeless, threshold, gate.alpha))
+
+
+def _as_first_attempt(yaml: YamlDocument, gate: Gate) -> Gate:
+    """The rule with the alpha that a first attempt may spend: no later one can see more."""
+    if yaml.data.get("attempts", "spend") != "spend":
+        return gate
+    return gate.model_copy(update={"alpha": alpha_for_attempt(gate.alpha, 1)})
+
+
+def _check_margin(yaml: YamlDocument, loc: Loc, gate: Gate, checked: Checked) -> Iterator[Problem]:
+    """A margin, or a cap on a gap, that the records can't show even where there is no difference at all."""
+    records = checked.splits["eval"] if checked.splits is not None else []
+    key = "no_worse_than" if gate.no_worse_than is not None else "gap"
+    margin = gate.no_worse_than if gate.no_worse_than is not None else gate.gap
+    if margin is None or gate.acknowledge or not records or gate.metric == "brier":
+        return
+    parts = {
+        name: units
+        for name, units in _parts(gate, records).items()
+        if not gate.per or len(units) >= gate.min_n
+    }
+    worth = sorted((planned_worth(units, gate.alpha), name) for name, units in parts.items())
+    if not worth or (key == "gap" and len(worth) < 2):
+        return
+    least, name = worth[0]
+    finest = (
+        detectable_margin(least, alpha=gate.alpha) if key == "no_worse_than"
+        else detectable_gap(int(least), int(worth[1][0]), alpha=gate.alpha)
+    )  # fmt: skip
+    if finest is None or margin >= finest:
+        return
+    where = "" if name == "all" else f" of {visible(name, keep_newlines=False, limit_chars=60)}"
+    units = parts[name]
+    hint = (
+        f"{len(units)} items{where} in {len(set(units))} units pass less than 4 times in 5 without any difference; "
+        "`acknowledge: why` on the rule keeps it"
+    )
+    yield yaml.problem((*loc, key), f"{margin:g}", f"{math.ceil(finest * 1000) / 1000:g} or more", hint)
 
 
 def _parts(gate: Gate, records: Sequence[Record]) -> dict[str, list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -107,9 +108,9 @@ def test_five_mistakes_of_five_kinds_give_five_lines_at_once(folder: Path) -> No
         ("metric: latency_p95_ms, at_least: 9", "gates[1].at_least", "less latency_p95_ms is better"),
         ("metric: size_mb, at_most: 9, per: style", "gates[1].per", "one number a file"),
         ("metric: error_rate, at_least: 0.1", "gates[1].at_least", "less error_rate is better"),
-        ("metric: accuracy, versus: q8_0, no_worse_than: 0.1", "gates[1].versus", "quants come last"),
+        ("metric: accuracy, versus: q8_0, no_worse_than: 0.2", "gates[1].versus", "quants come last"),
         (
-            "metric: accuracy, versus: f16, no_worse_than: 0.1, stages: [f16]",
+            "metric: accuracy, versus: f16, no_worse_than: 0.2, stages: [f16]",
             "gates[1].versus",
             "f16 does not come",
         ),
@@ -119,7 +120,7 @@ def test_five_mistakes_of_five_kinds_give_five_lines_at_once(folder: Path) -> No
         (
             "metric: accuracy, at_least: 0.9, per: style",
             "gates[1].at_least",
-            "old (20 items in 20 units): at least 29",
+            "old (20 items in 20 units): at least 34",
         ),
         (
             "metric: recall, at_least: 0.95, per: label",
@@ -144,7 +145,8 @@ def test_a_rule_that_cannot_work_is_named(folder: Path, gate: str, key: str, wor
         "metric: precision, at_least: 0.99, per: label",
         "metric: accuracy, at_least: 0.8, per: style",
         "metric: accuracy, versus: base, better_than: 0",
-        "metric: accuracy, versus: f16, no_worse_than: 0.05, stages: [q8_0]",
+        "metric: accuracy, versus: f16, no_worse_than: 0.2, stages: [q8_0]",
+        "metric: accuracy, versus: f16, no_worse_than: 0.05, acknowledge: there is no more data",
         "metric: latency_p95_ms, at_most: 200",
         "metric: size_mb, at_most: 200, stages: [q4_0]",
         "metric: truncated_rate, at_most: 0.05",
@@ -154,12 +156,39 @@ def test_a_rule_that_can_work_is_no_problem(folder: Path, gate: str) -> None:
     assert with_gate(folder, gate) == {}
 
 
-@pytest.mark.parametrize("n", [10, 13, 14, 20])
-def test_can_never_pass_is_the_gates_own_arithmetic(folder: Path, n: int) -> None:
+@pytest.mark.parametrize("n", [10, 13, 14, 15, 16, 20])
+@pytest.mark.parametrize(
+    ("attempts", "alpha", "fewest"), [("count", 0.05, 14), ("spend", 0.05 * 6 / math.pi**2, 16)]
+)
+def test_can_never_pass_is_the_gates_own_arithmetic(
+    folder: Path, n: int, attempts: str, alpha: float, fewest: int
+) -> None:
+    (folder / "demo.yaml").write_text(f"attempts: {attempts}\n{RECIPE}")
     write_rows(folder / "eval.jsonl", rows(100, n))
 
-    assert ("gates[0].at_least" in problems_of(folder)) == can_never_pass(n, 0.8)
-    assert fewest_items(0.8) == 14
+    assert ("gates[0].at_least" in problems_of(folder)) == can_never_pass(n, 0.8, alpha)
+    assert fewest_items(0.8, alpha) == fewest
+
+
+def test_a_margin_finer_than_the_records_show_must_be_acknowledged(folder: Path) -> None:
+    """80 pairs at alpha .0304, a discordance of .1: (1.875 + 0.842) sqrt(.1 / 80) + 1/160 = .1023."""
+    fine = "metric: accuracy, versus: f16, no_worse_than: 0.102"
+
+    problem = with_gate(folder, fine)["gates[1].no_worse_than"]
+
+    assert problem.wanted == "0.103 or more"
+    assert "80 items in 80 units" in problem.hint
+    assert with_gate(folder, f"{fine}, acknowledge: the contract says so") == {}
+    assert with_gate(folder, "metric: accuracy, versus: f16, no_worse_than: 0.103") == {}
+
+
+def test_a_gap_finer_than_the_smallest_groups_show_must_be_acknowledged(folder: Path) -> None:
+    """Groups of 20 and 60, 80 % right: (1.875 + 0.842) sqrt(.16 (1/20 + 1/60)) = .281."""
+    fine = "metric: accuracy, gap: 0.28, per: style"
+
+    assert with_gate(folder, fine)["gates[1].gap"].wanted == "0.281 or more"
+    assert with_gate(folder, f"{fine}, acknowledge: the contract says so") == {}
+    assert with_gate(folder, "metric: accuracy, gap: 0.29, per: style") == {}
 
 
 def test_few_units_can_prove_less_than_their_items(folder: Path) -> None:
