@@ -10,7 +10,7 @@ from harness.data import targets
 from harness.data.records import Record
 from harness.data.sources import load_split
 from harness.errors import DataError
-from harness.evals.lock import code_digest, make_lock
+from harness.evals.lock import code_digest, make_lock, require_frozen
 from harness.files import digest_json, sha256_file
 from harness.jobs import launch
 from harness.models.openai_reference import PREFIX, parse_endpoint
@@ -64,8 +64,13 @@ def order_release(
     command: Sequence[str],
     fresh: bool = False,
 ) -> Path:
-    """The folder of the run that does this; the same question always gets the same folder, unless `fresh`."""
+    """The folder of the run that does this; the same question always gets the same folder, unless `fresh`.
+
+    Raises:
+        IntegrityError: TAMPERED: what stands beside the recipe as its lock was frozen of something else.
+    """
     loaded = load_order(recipe_path, data_root)
+    require_frozen(recipe_path, loaded.lock)
     document = {
         "recipe": loaded.recipe.model_dump(mode="json"),
         "suites": {name: suite.model_dump(mode="json") for name, suite in loaded.suites.items()},

@@ -35,6 +35,22 @@ def seal(run: Path, stage: str, sources: Iterable[Path] = ()) -> None:
     write_json(run / "stages" / stage / SEAL, {"files": files})
 
 
+def sources_of(options: Mapping[str, Any]) -> list[Path]:
+    """The recipe, its suites and the files of their records, as the run's options name them.
+
+    Raises:
+        SpecError: the documents have problems by now.
+        DataError: a public set is gone.
+    """
+    from harness.data.sources import files_of
+    from harness.specs.load import load_release
+
+    root = Path(options["data_root"]) if options.get("data_root") else None
+    found = load_release(options["recipe"], data_root=root)
+    files = [path for suite, at in found.suites for path in files_of(suite, suite_path=at, data_root=root)]
+    return list(dict.fromkeys([found.path, *(suite.path for suite in found.suites), *files]))
+
+
 def changes_since(run: Path, stage: str) -> list[str]:
     """The files of the run that are no longer what the verdict was about, and how; none where nothing was sealed."""
     return [f"{name}: {how}" for name, how in _changed(run, stage) if not Path(name).is_absolute()]

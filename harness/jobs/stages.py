@@ -22,6 +22,7 @@ from harness.evals.waivers import apply_waivers, read_waivers
 from harness.files import read_json, write_json
 from harness.jobs.orders import Loaded
 from harness.jobs.progress import Progress
+from harness.jobs.seals import seal, sources_of
 from harness.models.base import ChoiceRequest, Model, Request
 from harness.models.cache import uncached
 from harness.specs.gate import Gate
@@ -235,6 +236,8 @@ class Stages:
     def _publish(self, verdict: Verdict) -> None:
         path = self._folder / verdict.stage / "verdict.json"
         write_json(path, verdict.to_json())
+        run = self._folder.parent
+        seal(run, verdict.stage, sources_of(read_json(run / "manifest.json")["options"]))
         worst = worst_rule(verdict)
         self._progress.event(
             "verdict", stage=verdict.stage, verdict=verdict.verdict.value, path=str(path),
