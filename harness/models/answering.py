@@ -96,6 +96,13 @@ class AnsweringModel(ABC):
     def close(self) -> None:
         """Gives memory back."""
 
+    def forget(self) -> None:
+        """Drops what is kept of prompts and choices; answers stay the same."""
+        for memo in (self._fitted, self._trie, self._choice_rows):
+            memo.cache_clear()
+        self._shared = Shared([], {}, {(): 0})
+        self._prefix_of = {}
+
     def token_ids(self, prompt: Prompt) -> list[int]:
         """The prompt's ids as they would be fed.
 

@@ -79,9 +79,14 @@ class TransformersModel(AnsweringModel):
     def close(self) -> None:
         """Gives the memory back."""
         self._network = self._readout = self._feeder = self._cache = None  # type: ignore[assignment]
+        self.forget()
+
+    def forget(self) -> None:
+        """Drops what is kept of prompts and choices, prefixes among them; answers stay the same."""
+        super().forget()
+        self._cache = None
+        self._prefix = ()
         self._prefixes.clear()
-        self._fitted.cache_clear()
-        self._choice_rows.cache_clear()
 
     def _set_prefix(self, ids: list[int]) -> None:
         self._prefix = tuple(ids)
