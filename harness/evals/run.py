@@ -24,7 +24,7 @@ from harness.evals.work import make_prompt as make_prompt
 from harness.files import digest_json, write_json
 from harness.models.base import Answer, Model, Requests
 from harness.scoring.item import Item
-from harness.scoring.scorers import checked_score, default_scorer, prove_scorer
+from harness.scoring.scorers import MAX_PROVEN, checked_score, default_scorer, prove_scorer
 from harness.specs.suite import SCORED_BY_LOGPROB, ScorerSpec, Suite
 
 OnEvent = Callable[..., None]
@@ -61,8 +61,9 @@ def evaluate(
         DataError: two records have one id, or examples are wanted and can't be had.
         StatsError: a scorer of the suite can't tell right from wrong.
     """
+    proven = work.records[:: max(len(work.records) // MAX_PROVEN, 1)]
     for scorer in scorers_of(work.suite):
-        prove_scorer(scorer.name, [_item(work, record, scorer) for record in work.records])
+        prove_scorer(scorer.name, [_item(work, record, scorer) for record in proven])
     requests = build_requests(work)
     asked = Header(model.identity.digest, requests_digest(requests))
     header = asked._replace(scoring=_scoring_digest(work))
