@@ -9,6 +9,7 @@ from harness.data.check_gates import check_gates
 from harness.data.check_suite import Checked, check_suite
 from harness.data.overlap import Overlap, find_overlaps
 from harness.errors import Problem, SpecError
+from harness.specs.lm_task import is_lm_task
 from harness.specs.load import find_document, resolve_suite, validate
 from harness.specs.recipe import Export, Preflight, Recipe
 from harness.specs.suite import Suite
@@ -47,7 +48,7 @@ def _documents(paths: Sequence[str | Path], problems: list[Problem]) -> Iterator
 def _check_document(yaml: YamlDocument, data_root: Path | None) -> list[Problem]:
     if "recipe" in yaml.data:
         return _check_recipe(yaml, data_root)
-    if "suite" in yaml.data:
+    if "suite" in yaml.data or is_lm_task(yaml.data):
         return check_suite(yaml, data_root).problems
     return [yaml.problem((), "neither a recipe nor a suite", "a key `recipe` or `suite` with its name")]
 

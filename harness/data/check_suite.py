@@ -12,7 +12,7 @@ from harness.data.sources import SPLITS, load_split, split_file
 from harness.data.targets import gold_labels, labels_of
 from harness.data.template import render_turns, template_problems
 from harness.errors import DataError, Problem, SpecError
-from harness.specs.load import validate
+from harness.specs.load import as_suite
 from harness.specs.scorers import KNOWN_SCORERS
 from harness.specs.suite import LABELLED, SCORED_BY_LOGPROB, Split, Suite
 from harness.specs.yaml import YamlDocument, describe
@@ -37,7 +37,7 @@ class Checked(NamedTuple):
 def check_suite(yaml: YamlDocument, data_root: Path | None) -> Checked:
     """The suite with all its problems."""
     try:
-        suite = validate(yaml, Suite)
+        suite = as_suite(yaml)
     except SpecError as error:
         return Checked(yaml, None, None, list(error.problems))
     problems = [

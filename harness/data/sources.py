@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from harness.data.lm_task import task_records
 from harness.data.records import Record, read_records
 from harness.data.splits import carve, draw
 from harness.errors import DataError
@@ -24,7 +25,9 @@ def load_split(suite: Suite, split: Split, *, suite_path: Path, data_root: Path 
         DataError: a file is missing or wrong, or a public set needs a `data_root`.
     """
     own = split_file(suite, split, suite_path=suite_path, data_root=data_root)
-    if own is not None and split in ("dev", "calibration", "eval"):
+    if own is not None and own.suffix in (".yaml", ".yml"):
+        records = task_records(own, data_root)
+    elif own is not None and split in ("dev", "calibration", "eval"):
         records = read_records(own, suite.records.fields, suite.task)
     else:
         records = _from_training(suite, split, suite_path, data_root)

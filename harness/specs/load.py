@@ -11,6 +11,7 @@ from harness.errors import Problem, SpecError
 from harness.files import bundled_root
 from harness.specs.base import Document
 from harness.specs.gate import Gate, GateFile
+from harness.specs.lm_task import is_lm_task, lm_suite, read_lm_task
 from harness.specs.problems import translate
 from harness.specs.recipe import Recipe
 from harness.specs.suite import Suite
@@ -46,7 +47,7 @@ def load_suite(path: str | Path, *, data_root: Path | None = None) -> Suite:
     """
     found = find_document(path)
     yaml = read_yaml(found)
-    suite = validate(yaml, Suite)
+    suite = as_suite(yaml)
     if data_root is not None and (problem := _missing_public_set(suite, yaml, data_root)):
         raise SpecError([problem])
     return suite
@@ -110,6 +111,17 @@ def find_document(name: str | Path, *, near: Path | None = None) -> Path:
     close = nearest(wanted.stem, sorted({path.stem for path in _known_documents(near)}))
     hint = f"nearest: {close}" if close else "`harness check FILE` looks into one"
     raise SpecError([Problem(str(name), None, "", "no such file", "a suite or recipe", hint)])
+
+
+def as_suite(yaml: YamlDocument) -> Suite:
+    """The suite that the document is, or that a task of lm-evaluation-harness means.
+
+    Raises:
+        SpecError: all problems.
+    """
+    if is_lm_task(yaml.data):
+        return lm_suite(read_lm_task(yaml))
+    return validate(yaml, Suite)
 
 
 def validate(yaml: YamlDocument, model: type[DocumentT]) -> DocumentT:

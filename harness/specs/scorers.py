@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-WRITTEN = ("extract", "spans", "number", "answer", "generate")
-"""Tasks whose answer is a text that the model wrote in its own words."""
+_FREE = ("answer", "generate")
+_FORM = tuple(f"{end}_{what}" for end in ("min", "max") for what in ("chars", "words", "sentences", "lines"))
 _NUMBER = (
     "tolerance", "absolute", "decimals", "decimal_mark", "list", "pick", "sign", "assume_scale", "scale",
     "scale_field",
@@ -39,4 +39,14 @@ KNOWN_SCORERS: Mapping[str, ScorerUse] = MappingProxyType({
     "hits_at": ScorerUse(("rank",), ("k",)),
     "ndcg": ScorerUse(("rank",), ("k",)),
     "token_probability": ScorerUse(("perplexity",)),
+    "derivation": ScorerUse(("number", "answer", "generate"), _NUMBER),
+    "citations": ScorerUse(_FREE, ("required", "every_sentence", "chunks_field")),
+    "grounded": ScorerUse(_FREE, ("numbers", "names", "derive")),
+    "refusal": ScorerUse(_FREE, ("expect", "expect_field")),
+    "pii_leak": ScorerUse(_FREE, ("allow", "copied")),
+    "form": ScorerUse(_FREE, (*_FORM, "banned", "required", "matches", "example")),
+    **{name: ScorerUse(_FREE) for name in ("rouge_1", "rouge_2", "rouge_l", "chrf", "bleu")},
+    "lm_eval_match": ScorerUse(
+        ("answer", "generate"), ("steps", "ignore_case", "ignore_punctuation", "ignore_numbers", "regexes_to_ignore")
+    ),
 })  # fmt: skip
