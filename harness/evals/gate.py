@@ -13,6 +13,7 @@ from harness.evals.results import RuleVerdict, State, Verdict
 from harness.evals.rules.decide import Bounds, aim_of, decide, nothing
 from harness.evals.rules.edge import judge_edge
 from harness.evals.rules.evidence import Evidence, Planned
+from harness.evals.rules.frozen import judge_frozen
 from harness.evals.rules.groups import judge_gap
 from harness.evals.rules.paired import difference_bounds, judge_paired
 from harness.evals.rules.probabilities import judge_brier, judge_confidence_gap, judge_ece
@@ -48,7 +49,7 @@ def judge(
     for gate in gates:
         suite = gate.suite or only
         if suite in evidence and applies(gate, stage):
-            found = _judge_rule(gate, suite, evidence[suite])
+            found = _acknowledged(gate, _judge_rule(gate, suite, evidence[suite]))
             rules += found if _is_judged(found) else [*found, _unjudged(gate, suite)]
     return Verdict(stage, identity, lock, combine(rules), tuple(rules))
 
@@ -111,7 +112,16 @@ def _unjudged(gate: Gate, suite: str) -> RuleVerdict:
     return decide(gate, suite, gate.per_words or "all", nothing(reason))
 
 
+def _acknowledged(gate: Gate, found: Sequence[RuleVerdict]) -> list[RuleVerdict]:
+    """The verdicts with the recipe's reason for a margin that its records can hardly show."""
+    if gate.acknowledge is None:
+        return list(found)
+    return [replace(rule, reason=f"{rule.reason}; acknowledged: {gate.acknowledge}") for rule in found]
+
+
 def _judge_rule(gate: Gate, suite: str, shown: Evidence) -> list[RuleVerdict]:
+    if gate.population == "frozen":
+        return judge_frozen(gate, suite, shown)
     if gate.metric in _JUDGES:
         return _JUDGES[gate.metric](gate, suite, shown)
     if gate.gap is not None:

@@ -54,6 +54,21 @@ def load_order(recipe_path: Path, data_root: Path | None) -> Loaded:
     return Loaded(found.recipe, suites, labels, splits, make_lock(found.recipe.gates, suites, splits))
 
 
+def whole_suite(options: Mapping[str, Any], suite: str) -> list[Record]:
+    """All evaluation records of a suite of the run that has these options, before any limit.
+
+    Raises:
+        SpecError: the documents have problems by now.
+        DataError: the records do.
+    """
+    root = Path(options["data_root"]) if options.get("data_root") else None
+    found = next(
+        one for one in load_release(options["recipe"], data_root=root).suites if one.suite.suite == suite
+    )
+    unlimited = found.suite.model_copy(update={"limit": {}})
+    return load_split(unlimited, "eval", suite_path=found.path, data_root=root)
+
+
 def order_release(
     home: Path,
     recipe_path: Path,

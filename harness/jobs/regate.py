@@ -194,7 +194,7 @@ def _completed(
 
 def _can_judge(gate: Gate, evidence: Mapping[str, Evidence], only: str) -> bool:
     """Whether samples are all that the rule needs, and those are there."""
-    if gate.metric in _NEEDS_MORE or gate.design != "fixed" or gate.calibrated:
+    if gate.metric in _NEEDS_MORE or gate.design != "fixed" or gate.calibrated or gate.population == "frozen":
         return False
     shown = evidence.get(gate.suite or only)
     return gate.versus is None or shown is None or bool(shown.earlier.get(gate.versus))

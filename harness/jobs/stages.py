@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from harness.data.records import Record
 from harness.evals.calibrate import Calibration, fit_calibration, needs_calibration
 from harness.evals.gate import Evidence, Planned, applies, combine, judge
 from harness.evals.ledger import Attempt
@@ -20,7 +21,7 @@ from harness.evals.samples import read_samples
 from harness.evals.scorecard import find_reading, make_scorecard, read_noise
 from harness.evals.waivers import apply_waivers, read_waivers
 from harness.files import read_json, write_json
-from harness.jobs.orders import Loaded
+from harness.jobs.orders import Loaded, whole_suite
 from harness.jobs.progress import Progress
 from harness.jobs.seals import seal, sources_of
 from harness.models.base import ChoiceRequest, Model, Request
@@ -115,8 +116,14 @@ class Stages:
         return [gate for gate in gates if (gate.suite or self._loaded.first) == name]
 
     def _planned(self, name: str) -> list[Planned]:
-        records = self._loaded.splits[name]["eval"]
-        return [Planned(record.id, record.unit, record.targets, record.slices) for record in records]
+        return [_plan(record) for record in self._loaded.splits[name]["eval"]]
+
+    def _population(self, name: str) -> list[Planned]:
+        """The whole suite, where a rule is about its own records and no others."""
+        if not any(gate.population == "frozen" for gate in self._loaded.recipe.gates):
+            return []
+        options = read_json(self._folder.parent / "manifest.json")["options"]
+        return [_plan(record) for record in whole_suite(options, name)]
 
     def _earlier(self, stage: str, name: str) -> dict[str, list[Sample]]:
         asked = {gate.versus for gate in self.gates(stage) if gate.versus}
@@ -207,6 +214,7 @@ class Stages:
             name: Evidence(
                 found, self._loaded.suites[name].max_error_frac, latencies, size_bytes, self._earlier(stage, name),
                 self._memory_mb(stage, identity), self._planned(name), calibrations[name], self._noise(stage, name),
+                self._population(name),
             )
             for name, found in samples.items()
         }  # fmt: skip
@@ -243,6 +251,10 @@ class Stages:
             "verdict", stage=verdict.stage, verdict=verdict.verdict.value, path=str(path),
             worst=f"{worst.rule} · {worst.slice}: {worst.reason}" if worst else None,
         )  # fmt: skip
+
+
+def _plan(record: Record) -> Planned:
+    return Planned(record.id, record.unit, record.targets, record.slices)
 
 
 def worst_rule(verdict: Verdict) -> RuleVerdict | None:

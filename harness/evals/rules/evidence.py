@@ -42,6 +42,8 @@ class Evidence:
     """What the calibration split gave; None where nothing was fitted."""
     noise: Noise | None = None
     """None where no item was asked again."""
+    population: Sequence[Planned] = ()
+    """All records of the split before any limit, for rules about a frozen suite; empty where they are not known."""
 
     @property
     def plan(self) -> Sequence[Planned]:
