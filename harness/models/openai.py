@@ -182,9 +182,10 @@ class OpenAIModel:
         body = self._body(request)
         is_chat = request.prompt.text is None
         path, read = ("/chat/completions", read_chat) if is_chat else ("/completions", read_completion)
+        wanted = {"logprobs": True, "top_logprobs": 1} if is_chat else {"logprobs": 1}
         if self._gives_logprobs is not False:
             try:
-                found = read(await self._wire.post(path, {**body, "logprobs": True if is_chat else 1}))
+                found = read(await self._wire.post(path, {**body, **wanted}))
                 self._gives_logprobs = True
                 return found
             except RejectedError:

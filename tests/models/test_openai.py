@@ -111,7 +111,7 @@ def test_every_setting_reaches_the_server(server: Fake) -> None:
     (body,) = server.bodies("/v1/chat/completions")
     assert body == {
         "model": "tiny", "messages": [{"role": "user", "content": "q"}], "max_tokens": 7, "temperature": 0.7,
-        "seed": 11, "stop": ["\n", "END"], "stream": False, "logprobs": True,
+        "seed": 11, "stop": ["\n", "END"], "stream": False, "logprobs": True, "top_logprobs": 1,
     }  # fmt: skip
 
 
