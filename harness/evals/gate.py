@@ -22,11 +22,13 @@ from harness.evals.rules.sequential import judge_sequential
 from harness.evals.rules.sets import judge_abstention, judge_coverage
 from harness.specs.gate import EDGE_METRICS, Gate
 
-__all__ = ["CHAIN", "EDGE_METRICS", "QUALITY_METRICS", "Bounds", "Evidence", "Part", "Planned", "applies",
+__all__ = ["BASELINE", "CHAIN", "EDGE_METRICS", "QUALITY_METRICS", "Bounds", "Evidence", "Part", "Planned", "applies",
            "combine", "difference_bounds", "is_borne_out", "judge", "stale"]  # fmt: skip
 
 CHAIN = ("base", "adapter", "merged", "f16")
 """Stages before the quants, in their order."""
+BASELINE = "baseline"
+"""What a rule calls another run that it is compared with, whatever its stage: `versus: baseline`."""
 QUALITY_METRICS = ("accuracy", "score", "precision", "recall", "f1", "brier", "coverage", "abstention")
 """Without a PASS on one of these nothing is known about the answers, and nothing passes."""
 BLOCKING = (State.FAIL, State.STALE, State.INCONCLUSIVE)
@@ -60,9 +62,9 @@ def applies(gate: Gate, stage: str) -> bool:
         return stage in gate.stages
     if gate.metric in EDGE_METRICS:
         return stage not in CHAIN
-    if gate.versus is None:
+    if gate.versus in (None, BASELINE):
         return True
-    return _position(stage) > _position(gate.versus)
+    return _position(stage) > _position(str(gate.versus))
 
 
 def combine(rules: Sequence[RuleVerdict]) -> State:

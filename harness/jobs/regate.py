@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.errors import DataError
-from harness.evals.gate import Evidence, applies, combine, judge, stale
+from harness.evals.gate import BASELINE, Evidence, applies, combine, judge, stale
 from harness.evals.ledger import METRIC as ATTEMPT_METRIC
 from harness.evals.ledger import Attempt
 from harness.evals.results import RuleVerdict, Sample, Verdict
@@ -20,8 +20,6 @@ from harness.specs.gate import Gate
 if TYPE_CHECKING:
     from harness.evals.repeat import Noise
 
-BASELINE = "baseline"
-"""What a rule of a file calls the run that `--baseline` names: `versus: baseline`."""
 _DEFAULT_MAX_ERROR_FRAC = 0.02
 _NEEDS_MORE = ("coverage", "abstention", "memory_mb")
 """Metrics whose evidence is more than samples: what was fitted or measured beside them is not judged anew."""
