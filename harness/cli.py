@@ -12,6 +12,7 @@ import typer
 
 from harness.cli_gate import add_commands
 from harness.cli_options import Data, Json, RecipeFile, RunName
+from harness.cli_review import add_review
 from harness.errors import ExitCode, HarnessError, RunDiedError
 
 app = typer.Typer(
@@ -25,9 +26,6 @@ Detach = Annotated[
 ]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Start over instead of resuming the same job.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder that releases are written to.")]
-
-
-add_commands(app)
 
 
 @app.callback(invoke_without_command=True)
@@ -419,6 +417,10 @@ def doctor(json_out: Json = False) -> None:
                 typer.echo(f"  {finding.hint}")
     if not all(finding.is_ok for finding in findings):
         raise typer.Exit(ExitCode.GATE_FAILED)
+
+
+add_commands(app)
+add_review(app)
 
 
 def main() -> NoReturn:

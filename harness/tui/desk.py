@@ -10,17 +10,19 @@ from pathlib import Path
 from harness.jobs.store import RunInfo, RunState
 from harness.tui import keys
 from harness.tui.commands import Commands
+from harness.tui.context import BOARD, DIFF, EXPORT, HELP, LIVE, REVIEW, SAMPLES, START, TRAIN, Context
 from harness.tui.jobs import Jobs
-from harness.tui.keys import BOARD, HELP, Context
 from harness.tui.screens.base import Effect, Screen
 from harness.tui.screens.board import BoardScreen
 from harness.tui.screens.diff import DiffScreen
 from harness.tui.screens.export import ExportScreen
 from harness.tui.screens.help import HelpScreen
 from harness.tui.screens.live import LiveScreen
+from harness.tui.screens.review import ReviewScreen
 from harness.tui.screens.samples import SamplesScreen
 from harness.tui.screens.start import StartScreen
 from harness.tui.screens.train import TrainScreen
+from harness.tui.twins import twin_of_screen
 from harness.tui.views.board import title_right
 from harness.tui.views.cells import Line, Span, line
 from harness.tui.views.folders import LINES_A_LOOK, Home, RunFolder
@@ -57,13 +59,21 @@ class Desk:
         self._before_help = BOARD
         self._palette: str | None = None
         self.board, self.samples, self.diff = BoardScreen(self), SamplesScreen(self), DiffScreen(self)
+        self.review = ReviewScreen(self)
         others: tuple[Screen, ...] = (
             LiveScreen(self),
             TrainScreen(self),
             ExportScreen(self),
             HelpScreen(self),
         )
-        found: tuple[Screen, ...] = (self.board, self.samples, self.diff, StartScreen(self), *others)
+        found: tuple[Screen, ...] = (
+            self.board,
+            self.samples,
+            self.diff,
+            self.review,
+            StartScreen(self),
+            *others,
+        )
         self.screens = {screen.name: screen for screen in found}
         self._forget()
 
@@ -170,7 +180,7 @@ class Desk:
         shown = self.context_behind() if self.screen == HELP else self.context()
         return frame(
             self.context(), self.body(cells, rows - CHROME_ROWS), crumbs=self._crumbs(),
-            right=title_right(self.home.runs), twin=keys.twin_of_screen(shown), message=self._shown_message(),
+            right=title_right(self.home.runs), twin=twin_of_screen(shown), message=self._shown_message(),
             cells=cells, rows=rows,
         )  # fmt: skip
 
@@ -181,7 +191,7 @@ class Desk:
         return self.here.body(cells, rows)
 
     def _crumbs(self) -> list[str]:
-        run = [self.info.run] if self.info and self.screen != keys.START else []
+        run = [self.info.run] if self.info and self.screen != START else []
         return [self.screen, *run, *self.here.crumbs()]
 
     def say(self, text: str, style: str = "warning") -> None:
@@ -240,19 +250,22 @@ class Desk:
         self.go(BOARD)
 
     def do_live(self) -> None:
-        self.go(keys.LIVE)
+        self.go(LIVE)
 
     def do_samples(self) -> None:
-        self.go(keys.SAMPLES)
+        self.go(SAMPLES)
 
     def do_diff(self) -> None:
-        self.go(keys.DIFF)
+        self.go(DIFF)
 
     def do_train(self) -> None:
-        self.go(keys.TRAIN)
+        self.go(TRAIN)
 
     def do_export(self) -> None:
-        self.go(keys.EXPORT)
+        self.go(EXPORT)
+
+    def do_review(self) -> None:
+        self.go(REVIEW)
 
     def do_baseline(self) -> None:
         if self.info is not None:
@@ -300,10 +313,10 @@ class Desk:
             if answer.run is not None:
                 self._run, self._listed_s = answer.run, float("-inf")
                 self._forget()
-                self.screen = keys.LIVE
+                self.screen = LIVE
 
     def do_start(self) -> None:
-        self.go(keys.START)
+        self.go(START)
 
     def ask(self, question: str, act: Callable[[], None]) -> None:
         """Does it after a `y`; any other key leaves it."""
@@ -324,7 +337,7 @@ class Desk:
             self._jobs.resume(self.info.folder)
 
     def do_copy(self) -> Effect:
-        text = keys.twin_of_screen(self.context())
+        text = twin_of_screen(self.context())
         self.say(f"copied: {text}", "")
         return Effect(copied=text)
 

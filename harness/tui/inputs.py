@@ -28,6 +28,10 @@ class Inputs:
             threading.Thread(target=self.read_now, args=(folder,), daemon=True).start()
         return self._texts.get(folder.folder, {}).get((suite, record))
 
+    def has_read(self, folder: RunFolder) -> bool:
+        """Whether the records were read, or turned out to be gone."""
+        return folder.folder in self._texts
+
     def read_now(self, folder: RunFolder) -> None:
         """Reads the run's records; where the data have moved since, its samples are shown without their inputs."""
         self._asked.add(folder.folder)

@@ -30,6 +30,8 @@ def _fixed_time(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     )
     monkeypatch.setenv("TZ", "UTC")
     monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.delenv("HARNESS_THEME", raising=False)
+    monkeypatch.setenv("HARNESS_REVIEWER", "ana")
     time.tzset()
     yield
     monkeypatch.undo()

@@ -117,6 +117,8 @@ async def terminal(
     desk.commands = FakeCommands()  # type: ignore[assignment]
     desk.diff.comparisons = ComparisonsAtOnce(home)
     desk.catch_up()
+    for info in desk.home.runs:  # at once, where the terminal reads them in a thread
+        desk.review.inputs.read_now(desk.home.folder(info))
     app = HarnessApp(desk, is_ascii=ascii)
     async with app.run_test(size=size) as pilot:
         shown = Terminal(app, pilot)

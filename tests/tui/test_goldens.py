@@ -10,7 +10,7 @@ from screen import check_golden, terminal
 from textual.color import Color
 
 from harness.tui import plain
-from harness.tui.keys import SCREENS
+from harness.tui.context import SCREENS
 
 SIZES = [(80, 24), (100, 30), (160, 45)]
 RECORDED = Path(__file__).parents[1] / "golden" / "runs" / "demo"
@@ -24,6 +24,7 @@ RECORDED = Path(__file__).parents[1] / "golden" / "runs" / "demo"
         ("live", ("2",)),
         ("samples", ("3",)),
         ("reader", ("3", "f", "enter")),
+        ("review", ("7",)),
         ("help", ("question_mark",)),
     ],
 )
@@ -69,13 +70,13 @@ async def test_an_empty_home_says_how_to_begin(
 
 async def test_ascii_draws_no_other_character(training: FakeRun, home: Path) -> None:
     async with terminal(home, ascii=True) as screen:
-        for key in ("1", "2", "3", "4", "5", "6", "question_mark"):
+        for key in ("1", "2", "3", "4", "5", "6", "7", "question_mark"):
             text = await screen.press(key)
             assert text.isascii(), sorted({char for char in text if not char.isascii()})
             check_golden(f"ascii-{screen.desk.screen}", text)
 
 
-@pytest.mark.parametrize("name", ["board", "live", "samples", "diff", "train", "export"])
+@pytest.mark.parametrize("name", ["board", "live", "samples", "diff", "train", "export", "review"])
 async def test_without_colour_every_cell_can_be_read(
     name: str, finished: FakeRun, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,7 +105,7 @@ async def test_every_theme_can_be_read(
 ) -> None:
     monkeypatch.setenv("HARNESS_THEME", name)
     async with terminal(home) as screen:
-        for key in "123456":
+        for key in "1234567":
             await screen.press(key)
             words = [
                 segment

@@ -126,7 +126,7 @@ def _shown(value: Any) -> Any:
 async def test_no_screen_obeys_hostile_text(name: str, home: Path) -> None:
     run = HostileRun(home, HOSTILE[name]).finish()
     async with terminal(home) as screen:
-        pages = (("4",), ("j",), ("tab",), ("enter",), ("5",), ("6",), ("j",))
+        pages = (("4",), ("j",), ("tab",), ("enter",), ("5",), ("6",), ("j",), ("7",), ("w",), ("U",))
         for keys in (("1",), ("tab",), ("enter",), ("3",), ("enter",), ("2",), *pages, ("question_mark",)):
             text = await screen.press(*keys)
             _check(text, screen.segments(), 100)

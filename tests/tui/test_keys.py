@@ -11,19 +11,9 @@ from fakes import FakeRun
 from typer.testing import CliRunner
 
 from harness.jobs.store import RunState
+from harness.tui.context import BOARD, HELP, LIVE, SAMPLES, SCREENS, Context
 from harness.tui.desk import Desk
-from harness.tui.keys import (
-    ACTIONS,
-    BOARD,
-    HELP,
-    LIVE,
-    SAMPLES,
-    SCREENS,
-    Context,
-    actions_of,
-    find,
-    keys_page,
-)
+from harness.tui.keys import ACTIONS, actions_of, find, keys_page
 from harness.tui.views.cells import plain
 from harness.tui.views.frame import footer
 

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from harness.evals.results import RuleVerdict, State
 from harness.jobs.journal import Event, read_events
+from harness.tui.context import Context
 from harness.tui.desk import Desk
 from harness.tui.inputs import Inputs, read_inputs
-from harness.tui.keys import Context
 from harness.tui.views import numbers, verdicts
 from harness.tui.views.bars import Axis, Series, axis_for, axis_title, interval_bar, plot, progress_bar
 from harness.tui.views.board import board_body, board_of

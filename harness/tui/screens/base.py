@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from harness.tui.keys import Context
+from harness.tui.context import Context
 from harness.tui.views.cells import Line
 
 if TYPE_CHECKING:

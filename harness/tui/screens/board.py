@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from harness.evals.results import State
 from harness.jobs.store import RunState
-from harness.tui.keys import BOARD, LIVE, Context
+from harness.tui.context import BOARD, LIVE, Context
 from harness.tui.screens.base import Screen
 from harness.tui.views import verdicts
 from harness.tui.views.board import Board, board_body, board_of

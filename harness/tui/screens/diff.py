@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.tui.comparisons import Comparisons, Sides
-from harness.tui.keys import DIFF, Context
+from harness.tui.context import DIFF, Context
 from harness.tui.screens.base import Screen
 from harness.tui.views.cells import Line
 from harness.tui.views.diff import KINDS, DiffHere, Flip, Pair, diff_body, flips_of, rows_of, suites_of

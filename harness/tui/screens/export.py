@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from harness.tui.keys import EXPORT, Context
+from harness.tui.context import EXPORT, Context
 from harness.tui.screens.base import Screen
 from harness.tui.views.cells import Line
 from harness.tui.views.export import Variant, export_body, variants_of

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.tui.keys import LIVE, SAMPLES
+from harness.tui.context import LIVE, SAMPLES
 from harness.tui.screens.base import Screen
 from harness.tui.views.cells import Line
 from harness.tui.views.live import live_body

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.evals.results import Scorecard
+from harness.tui.context import SAMPLES, Context
 from harness.tui.inputs import Inputs
-from harness.tui.keys import SAMPLES, Context
 from harness.tui.screens.base import Effect, Screen
 from harness.tui.views.cells import Line
 from harness.tui.views.frame import CHROME_ROWS

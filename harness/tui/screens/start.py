@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from harness.tui.keys import START, Context
+from harness.tui.context import START, Context
 from harness.tui.screens.base import Effect, Screen
 from harness.tui.views.cells import Line
 from harness.tui.views.documents import DocumentInfo, documents

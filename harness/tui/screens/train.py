@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.tui.keys import SAMPLES, TRAIN
+from harness.tui.context import SAMPLES, TRAIN
 from harness.tui.screens.base import Screen
 from harness.tui.views.cells import Line
 from harness.tui.views.train import train_body

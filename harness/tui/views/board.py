@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from harness.jobs.store import RunInfo, RunState
-from harness.tui.keys import Context
+from harness.tui.context import Context
 from harness.tui.views import numbers, verdicts
 from harness.tui.views.bars import progress_bar
 from harness.tui.views.cells import Line, Span, beside, between, exactly, fit, fit_line, line, rule

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.tui.keys import NUMBERED, TITLES, Context, actions_of, shown_key
+from harness.tui.context import NUMBERED, TITLES, Context
+from harness.tui.keys import actions_of, shown_key
 from harness.tui.views.cells import Line, Span, between, exactly, fit_line, line, line_width, rule, safe
 
 CHROME_ROWS = 6

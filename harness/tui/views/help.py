@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from harness.tui.keys import TITLES, Context, actions_of, shown_key
+from harness.tui.context import TITLES, Context
+from harness.tui.keys import actions_of, shown_key
 from harness.tui.views.cells import Line, Span, fit, line, wrap
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from harness.tui.keys import Action, Context, actions_of, shown_key
+from harness.tui.context import Context
+from harness.tui.keys import Action, actions_of, shown_key
 from harness.tui.views.cells import Line, Span, fit, fit_line, line
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from harness.evals.results import RuleVerdict, State, Verdict
 from harness.jobs.store import RunInfo, RunState
-from harness.tui.keys import ACTIONS, Context, shown_key
+from harness.tui.context import Context
+from harness.tui.keys import ACTIONS, shown_key
 from harness.tui.views import numbers, verdicts
 from harness.tui.views.bars import Axis, axis_for, interval_bar
 from harness.tui.views.cells import Line, Span, between, fit, fit_line, line, wrap
