@@ -99,3 +99,18 @@ class Recipe(Document):
         if micro is not None and self.tune.batch % micro:
             raise ValueError(f"tune.micro_batch {micro} does not divide tune.batch {self.tune.batch}")
         return self
+
+    @model_validator(mode="after")
+    def _one_order(self) -> Recipe:
+        """A run has one order of its items, so the sequential rules of a suite must want the same one."""
+        seeds: dict[str | None, set[int]] = {}
+        for gate in self.gates:
+            if gate.design == "sequential":
+                seeds.setdefault(gate.suite, set()).add(gate.order_seed)
+        for suite, wanted in seeds.items():
+            if len(wanted) > 1:
+                named = ", ".join(map(str, sorted(wanted)))
+                raise ValueError(
+                    f"gates of {suite or 'the suite'} want orders {named}: one order_seed a suite"
+                )
+        return self
