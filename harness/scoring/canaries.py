@@ -153,8 +153,10 @@ def citation_canaries(item: Item) -> Canaries:
 
 
 def grounded_canaries(item: Item) -> Canaries:
-    """The beginning of the context itself; none, and a number and a name that nobody gave."""
-    own = _said(item, item.context[:500]) if item.context.strip() else ()
+    """The beginning of the source itself; none, and a number and a name that nobody gave."""
+    source = item.context.strip() or item.input.strip()
+    whole_words = source if len(source) <= 500 else source[:500].rpartition(" ")[0]
+    own = _said(item, whole_words) if whole_words else ()
     invented = "Overall, Zorblax Quuxington paid 98765.4321987 to Vexholm Drubnik."
     return Canaries(own, _said(item, None, "", invented))
 

@@ -94,9 +94,10 @@ class Quantity:
                    int(data["decimals"]))  # fmt: skip
 
 
-def read_quantities(text: str, *, decimal_mark: str = ".") -> list[Quantity]:
+def read_quantities(text: str, *, decimal_mark: str = ".", words: bool = True) -> list[Quantity]:
     """All quantities of the text, in their order. Numbers inside words, such as `COVID19`, are none.
 
+    With `words`, a short text without digits is read for `zero` to `twelve`.
     `decimal_mark` settles what only a reader can know: is `1.234` (or `1,234`) a thousand or a fraction.
     """
     plain = plain_text(text)
@@ -106,7 +107,7 @@ def read_quantities(text: str, *, decimal_mark: str = ".") -> list[Quantity]:
             found.append(quantity)
         if len(found) >= MAX_QUANTITIES:
             break
-    return found or _word_number(plain)
+    return found or (_word_number(plain) if words else [])
 
 
 def read_quantity(text: str, *, decimal_mark: str = ".") -> Quantity | None:

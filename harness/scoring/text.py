@@ -10,6 +10,8 @@ from collections import Counter
 from harness.scoring.item import Item, Score
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
+_POINT = re.compile(r"(?<=\d)\.(?=\d)")
+_MINUS = re.compile(r"(?<![\w.)])[-\u2212](?=[$€£]?\.?\d)")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
@@ -36,10 +38,12 @@ def token_f1(item: Item) -> Score:
 def normalise(text: str) -> str:
     """Lower case, NFKC, no ASCII punctuation, no English articles, single spaces.
 
-    The normalisation of SQuAD's official evaluation (Rajpurkar et al., arXiv 1606.05250), after NFKC.
+    The normalisation of SQuAD's official evaluation (Rajpurkar et al., arXiv 1606.05250), after NFKC; but the
+    point of a decimal and the minus before a number stay: 1.5 is not 15, and -5 not 5.
     """
-    plain = unicodedata.normalize("NFKC", text).casefold().translate(_PUNCTUATION)
-    return " ".join(_ARTICLES.sub(" ", plain).split())
+    plain = unicodedata.normalize("NFKC", text).casefold()
+    kept = _MINUS.sub("\u2212", _POINT.sub("\u00b7", plain))
+    return " ".join(_ARTICLES.sub(" ", kept.translate(_PUNCTUATION)).split())
 
 
 def _overlap_f1(a: Counter[str], b: Counter[str]) -> float:

@@ -27,6 +27,10 @@ def test_numbers_that_nobody_gave_are_not(answer: str) -> None:
     assert len(check_numbers(answer, CONTEXT).unsupported) == 1
 
 
+def test_a_zero_in_the_context_carries_nothing_but_itself() -> None:
+    assert check_numbers("98765 and 0", "It was 0 and 3.").unsupported == ("98765",)
+
+
 def test_only_copies_count_where_nothing_may_be_derived() -> None:
     assert check_numbers("a rise of 250", CONTEXT, derive=False).unsupported == ("250",)
 

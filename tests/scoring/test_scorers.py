@@ -1,4 +1,6 @@
 import math
+import subprocess
+import sys
 from typing import get_args
 
 import pytest
@@ -41,8 +43,31 @@ def test_normalisation_drops_case_articles_and_punctuation() -> None:
     assert normalise("  The State of New-York. ") == "state of newyork"
     assert normalised(Item("the State of Delaware", ("State of Delaware.",))).value == 1.0
     assert normalised(Item("the", ("a",))).value == 0.0
+    assert normalised(Item("U.S.A.", ("USA",))).value == 1.0
     assert exact(Item(" x ", ("x",))).value == 1.0
     assert label(Item("x ", ("x",))).value == 0.0
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold", "value"),
+    [
+        ("1.5", "15", 0.0), ("-5", "5", 0.0), ("−5", "-5", 1.0), ("$-1.50", "-1.50", 1.0), ("1,200", "1200", 1.0),
+        ("A-12", "A12", 1.0), ("pages 10-12", "pages 1012", 1.0), ("1.5.", "1.5", 1.0), ("-.5", "5", 0.0),
+    ],
+)  # fmt: skip
+def test_normalisation_keeps_what_a_number_is(answer: str, gold: str, value: float) -> None:
+    assert normalised(Item(answer, (gold,))).value == value
+
+
+def test_scoring_loads_no_library_before_it_is_needed() -> None:
+    heavy = ("torch", "scipy", "numpy", "nltk", "rouge_score", "sacrebleu", "stdnum", "re2", "lxml")
+    code = (
+        "import sys, harness.scoring.scorers, harness.scoring.judge\n"
+        f"sys.exit(', '.join(name for name in {heavy!r} if name in sys.modules) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("name", sorted(SCORERS))
