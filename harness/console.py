@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
@@ -185,8 +186,21 @@ def print_readings(console: Console, card: Mapping[str, Any]) -> None:
         table.add_column(column, overflow="fold")
     for reading in card["readings"]:
         name = Text(visible(reading["slice"]))
-        table.add_row(reading["metric"], name, str(reading["n"]), Text(interval(reading)))
+        table.add_row(Text(visible(reading["metric"])), name, str(reading["n"]), Text(interval(reading)))
     console.print(table)
+    if noise := card.get("noise"):
+        console.print(_noise_words(noise), markup=False)
+
+
+def _noise_words(noise: Mapping[str, Any]) -> str:
+    """The noise floor in a line."""
+    moved = noise["max_difference"]
+    by = "" if moved is None else f"; log-probabilities moved by {moved:.2g} at most"
+    drawn = "; answers are drawn at a temperature" if noise["is_sampled"] else ""
+    return (
+        f"noise floor: {noise['flips']} of {noise['items']} answers changed in other batches, "
+        f"at most {noise['upper']:.3f} by 95 %{by}{drawn}"
+    )
 
 
 def print_rules(console: Console, stage: dict[str, Any]) -> None:
@@ -215,13 +229,33 @@ def print_sample(console: Console, answers: Sequence[Mapping[str, Any]]) -> None
     for answer in answers:
         mark = "✓" if answer["score"] == 1.0 else "✗"
         sure = f"{answer['confidence']:.3f}" if answer["confidence"] is not None else "—"
-        said = answer["answer"] if answer["answer"] is not None else f"({answer['error']})"
+        why = answer["error"] or answer.get("error_class") or "nothing could be read"
+        said = answer["answer"] if answer["answer"] is not None else f"({why})"
         ranked = sorted((answer["label_probs"] or {}).items(), key=lambda item: -item[1])[1:3]
         rest = ", ".join(f"{label} {prob:.3f}" for label, prob in ranked)
         console.print(
             visible(f"{mark} {answer['stage']:<8} {said}  p {sure}  then {rest or '—'}", keep_newlines=False),
             markup=False,
         )
+        for line in _details(answer):
+            console.print(visible(f"    {line}", keep_newlines=False), markup=False)
+
+
+def _details(answer: Mapping[str, Any]) -> Iterator[str]:
+    """What only some tasks have: several scores, parts, other confidences, weights of choices, the way it is wrong."""
+    if len(answer.get("scores", {})) > 1 or (answer.get("scores") and answer["score"] not in (0.0, 1.0)):
+        yield "scores       " + ", ".join(f"{name} {value:.3f}" for name, value in answer["scores"].items())
+    if answer.get("parsed") is not None:
+        yield f"read as      {json.dumps(answer['parsed'], ensure_ascii=False)}"
+    if counts := answer.get("counts"):
+        cells = (f"{name} {tp} right, {fp} wrong, {fn} missed" for name, (tp, fp, fn) in counts.items())
+        yield "parts        " + "; ".join(cells)
+    if confidences := answer.get("confidences"):
+        yield "confidence   " + ", ".join(f"{name} {value:.3f}" for name, value in confidences.items())
+    if weights := answer.get("choice_logprobs"):
+        yield "log P        " + ", ".join(f"{value:.3f}" for value in weights)
+    if error_class := answer.get("error_class"):
+        yield f"wrong by     {error_class}"
 
 
 def print_what_next(console: Console, folder: Path, document: Mapping[str, Any]) -> None:
