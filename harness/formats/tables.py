@@ -14,9 +14,10 @@ from harness.formats.log import Log, all_whole
 from harness.text import visible
 
 COLUMNS = (
-    "suite", "model", "id", "unit", "gold", "answer", "score", "confidence", "error", "error_class", "output",
+    "suite", "model", "id", "unit", "input", "gold", "answer", "score", "confidence", "error", "error_class", "output",
     "is_truncated", "prompt_tok", "output_tok", "latency_ms", "prompt_digest",
 )  # fmt: skip
+_OF_LOG = ("suite", "model", "input")
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")
 """What makes a spreadsheet read a text as a formula; OWASP, "CSV Injection"."""
 
@@ -38,8 +39,13 @@ def csv_text(logs: Sequence[Log]) -> str:
 
 def _flat(log: Log, sample: Sample) -> dict[str, Any]:
     """The sample with a column for each slice, score and label, such as `slices.contract`."""
-    row = {name: getattr(sample, name) for name in COLUMNS if name not in ("suite", "model", "gold")}
-    row |= {"suite": log.task, "model": log.model, "gold": _one_or_list(sample.gold)}
+    row = {name: getattr(sample, name) for name in COLUMNS if name not in (*_OF_LOG, "gold")}
+    row |= {
+        "suite": log.task,
+        "model": log.model,
+        "input": log.inputs.get(sample.id),
+        "gold": _one_or_list(sample.gold),
+    }
     for group in ("slices", "scores", "label_probs", "confidences"):
         for key, value in (getattr(sample, group) or {}).items():
             row[f"{group}.{key}"] = _one_or_list(value) if isinstance(value, list) else value
@@ -78,9 +84,9 @@ def parquet_bytes(logs: Sequence[Log]) -> bytes:
 
 
 def _nested(log: Log, sample: Sample) -> dict[str, Any]:
-    row: dict[str, Any] = {name: getattr(sample, name) for name in COLUMNS if name not in ("suite", "model")}
+    row: dict[str, Any] = {name: getattr(sample, name) for name in COLUMNS if name not in _OF_LOG}
     slices = {key: value if isinstance(value, list) else [value] for key, value in sample.slices.items()}
-    row |= {"suite": log.task, "model": log.model, "slices": slices}
+    row |= {"suite": log.task, "model": log.model, "input": log.inputs.get(sample.id), "slices": slices}
     row |= {group: getattr(sample, group) for group in ("scores", "label_probs", "confidences")}
     # pyarrow takes a map as its pairs.
     return {

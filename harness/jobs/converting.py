@@ -11,6 +11,7 @@ from harness.errors import DataError
 from harness.evals.samples import read_header, read_samples
 from harness.files import read_json, write_atomic
 from harness.formats.log import Log
+from harness.jobs.asked import inputs_of
 from harness.jobs.verdicts import sampled_stages
 from harness.scoring.scorers import default_scorer
 
@@ -60,7 +61,7 @@ def _log(path: Path, manifest: Mapping[str, Any], stage: str) -> Log:
     return Log(
         task=suite, model=_model(manifest, stage), metric=_metric(path, manifest, suite),
         samples=tuple(read_samples(path)), tool=f"dragongate {manifest['harness']}",
-        created=str(manifest["created"]),
+        created=str(manifest["created"]), inputs=inputs_of(manifest, stage, suite, header),
         settings={
             "run": manifest["run"], "stage": stage, "lock": manifest["lock"],
             "identity": header.identity if header else None, "requests": header.requests if header else None,

@@ -29,7 +29,7 @@ def run_eval(folder: Path, journal: Journal) -> dict[str, Any]:
         "run.start", sync=True, run=folder.name, job="eval", title=f"eval with {options['model']}", pid=os.getpid(),
         steps=["eval"], resumed=(folder / "stages").exists(),
     )  # fmt: skip
-    work = _work(options)
+    work = work_of(options)
     with progress.step("eval"):
         answers = folder.parents[1] / "answers" if options.get("cache", True) else None
         card = _score(folder, work, options["model"], progress, answers)
@@ -41,7 +41,7 @@ def run_eval(folder: Path, journal: Journal) -> dict[str, Any]:
     return {"verdict": None, "exit_code": int(ExitCode.DONE), "release": None}
 
 
-def _work(options: dict[str, Any]) -> Work:
+def work_of(options: dict[str, Any]) -> Work:
     path = find_document(options["suite"])
     data_root = Path(options["data_root"]) if options["data_root"] else None
     suite = load_suite(path, data_root=data_root)

@@ -107,6 +107,22 @@ def test_the_command_shows_the_scores_and_the_run(tmp_path: Path, eval_file: Pat
         assert "\x1b]0;owned" not in shown.stdout
 
 
+@pytest.mark.parametrize(("at_least", "code"), [(0.9, 1), (0.3, 3), (0.05, 0)])
+def test_an_imported_run_is_gated_by_the_rules_of_a_file(tmp_path: Path, at_least: float, code: int) -> None:
+    """4 of 12: the exact 95 % bounds are 0.123 and 0.609."""
+    (tmp_path / "log.eval").write_bytes(
+        inspect_eval(log(*(sample(str(i), score=float(i < 4)) for i in range(12))))
+    )
+    harness(tmp_path, "import", tmp_path / "log.eval")
+    (tmp_path / "gates.yaml").write_text(
+        json.dumps({"gates": [{"metric": "accuracy", "at_least": at_least}]})
+    )
+
+    done = harness(tmp_path, "gate", "last", "--gates", tmp_path / "gates.yaml")
+
+    assert done.exit_code == code, done.output
+
+
 def test_two_imported_runs_are_compared_item_by_item(tmp_path: Path) -> None:
     for name, right in (("old", 2), ("new", 3)):
         found = log(*(sample(str(i), score=float(i < right)) for i in range(4)), model=name)
