@@ -400,6 +400,23 @@ def _open_board(run: str | None, *, plain: bool, ascii_only: bool) -> None:
 
 
 @app.command()
+def web(
+    port: Annotated[int, typer.Option(help="A port of the loopback; 0 takes a free one.")] = 0,
+    ascii_only: Annotated[bool, typer.Option("--ascii", help="Draw with ASCII characters only.")] = False,
+) -> None:
+    """The terminal in a browser on this machine.
+
+    It answers on the loopback alone, and only who has the token that is in the printed address. From
+    another machine: ssh -L PORT:127.0.0.1:PORT HOST
+
+    Example: harness web --port 8300
+    """
+    from harness.web import serve
+
+    serve(port, ascii_only=ascii_only, say=lambda url: typer.echo(url))
+
+
+@app.command()
 def doctor(json_out: Json = False) -> None:
     """What this machine can do, and what is broken.
 
