@@ -21,7 +21,7 @@ import pytest
 PACKAGES = {
     "inspect": ("inspect-ai==0.3.285", "pandas", "pyarrow"),
     "lm-eval": ("lm-eval==0.4.13", "torch", "transformers"),
-    "junit": ("junitparser==5.0.3", "xmlschema"),
+    "junit": ("junitparser==5.0.3",),
 }
 ROOT = Path(os.environ.get("HARNESS_PEERS", "~/.cache/dragongate/peers")).expanduser()
 

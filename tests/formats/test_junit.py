@@ -18,8 +18,50 @@ def parse(shown: Report) -> ET.Element:
     return ET.fromstring(junit(shown))
 
 
+JUNIT_10 = {
+    "testsuites": ({"name", "time", "tests", "failures", "errors"}, {"testsuite"}),
+    "testsuite": (
+        {"name", "tests", "failures", "errors", "group", "time", "skipped", "timestamp", "hostname", "id", "package",
+         "file", "log", "url"},
+        {"testsuite", "properties", "testcase", "system-out", "system-err"},
+    ),
+    "properties": (set(), {"property"}),
+    "property": ({"name", "value"}, set()),
+    "testcase": ({"name", "time", "classname", "group"}, {"skipped", "error", "failure", "system-out", "system-err"}),
+    "failure": ({"type", "message"}, set()), "error": ({"type", "message"}, set()),
+    "skipped": ({"type", "message"}, set()), "system-out": (set(), set()),
+}  # fmt: skip
+"""What junit-10.xsd of Jenkins' xUnit plugin lets an element have: attributes, and elements within."""
+
+
 def counts(element: ET.Element) -> tuple[int, int, int, int]:
-    return tuple(int(element.attrib[name]) for name in ("tests", "failures", "errors", "skipped"))  # type: ignore[return-value]
+    """The numbers of a testsuite, or those of all testsuites, whose sums the root must show."""
+    suites = [element] if element.tag == "testsuite" else list(element)
+    tests, failures, errors, skipped = (
+        sum(int(suite.attrib[name]) for suite in suites)
+        for name in ("tests", "failures", "errors", "skipped")
+    )
+    assert [int(element.attrib[name]) for name in ("tests", "failures", "errors")] == [
+        tests,
+        failures,
+        errors,
+    ]
+    return tests, failures, errors, skipped
+
+
+def test_every_element_and_attribute_is_one_that_jenkins_takes() -> None:
+    """Each kind of element that there is, among them a run that stopped and a verdict that nothing explains."""
+    rules = [rule(state, slice=f"k={state.value}") for state in State]
+    shown = report(
+        verdict(*rules, state=State.FAIL), verdict(state=State.INCONCLUSIVE), error="out of memory"
+    )
+
+    for element in parse(shown).iter():
+        attributes, within = JUNIT_10[element.tag]
+        assert set(element.attrib) <= attributes, element.tag
+        assert {child.tag for child in element} <= within, element.tag
+        if element.tag in ("testsuite", "testcase", "property"):
+            assert "name" in element.attrib
 
 
 def test_each_verdict_of_a_rule_has_its_element() -> None:
