@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from harness.errors import DataError
 from harness.models.base import Prompt
-from harness.models.prompts import PromptTooLong, fit
+from harness.models.prompts import PromptTooLong
 
 if TYPE_CHECKING:
     import torch
@@ -106,7 +106,7 @@ def encode(example: Example, chat: Chat, *, max_tokens: int) -> Encoded | TooLon
     asked = example.prompt.max_tokens
     budget = max(1, room if asked is None else min(asked, room))
     try:
-        fitted = fit(replace(example.prompt, max_tokens=budget), chat.render, chat.encode)
+        fitted = chat.fit(replace(example.prompt, max_tokens=budget))
     except PromptTooLong as error:
         return _without_room(example, error, tail, chat, max_tokens)
     return _joined(example.id, list(fitted.ids), tail, chat, max_tokens, is_truncated=fitted.is_truncated)
