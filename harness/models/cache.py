@@ -6,6 +6,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields, replace
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
@@ -156,15 +157,22 @@ def engine_digest(model: Model) -> str:
         import torch
 
         device = torch.cuda.get_device_name(device)
-    return digest_json(
-        [_code_digest(), packages, platform.machine(), device, str(getattr(model, "dtype", ""))]
-    )
+    return digest_json([_code_digest(), packages, _processor(), device, str(getattr(model, "dtype", ""))])
 
 
 @lru_cache(maxsize=1)
 def _code_digest() -> str:
     files = sorted(Path(__file__).parent.glob("*.py"))
     return digest_json([[path.name, sha256_file(path)] for path in files])
+
+
+@lru_cache(maxsize=1)
+def _processor() -> str:
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.machine()
 
 
 def _version(package: str) -> str:

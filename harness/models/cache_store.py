@@ -7,8 +7,8 @@ import os
 import sqlite3
 import time
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -84,6 +84,12 @@ class AnswerStore:
         # SQLite finds its write-ahead log by name and would take another file's log for its own.
         self._lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         fcntl.flock(self._lock, fcntl.LOCK_SH)
+        with _alone(
+            folder / "opening"
+        ):  # of two that make the same file at once, SQLite refuses one without a wait
+            self._connect()
+
+    def _connect(self) -> None:
         os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))  # SQLite gives its log the same mode
         self._db = sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None)
         self._db.execute("PRAGMA journal_mode = WAL")
@@ -186,6 +192,16 @@ class AnswerStore:
     def _give_up(self, why: str) -> None:
         self.close()
         self._note(f"{self.path}: {why}; going on without kept answers")
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _is_whole(path: Path) -> bool:

@@ -480,6 +480,35 @@ def test_a_writer_that_does_not_end_costs_only_this_batch(
     assert said == []
 
 
+OPENER = """
+import sys
+from pathlib import Path
+from harness.models.cache_store import AnswerStore
+
+sys.stdin.readline()
+store = AnswerStore(Path(sys.argv[1]), note=print)
+store.put({sys.argv[2].encode(): b"v"})
+print(len(store.get([sys.argv[2].encode()])))
+"""
+
+
+def test_processes_that_make_the_file_at_once_all_keep_their_answers(tmp_path: Path) -> None:
+    openers = [
+        subprocess.Popen(
+            [sys.executable, "-c", OPENER, str(tmp_path / "answers"), str(number)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )
+        for number in range(4)
+    ]  # fmt: skip
+    for opener in openers:
+        assert opener.stdin
+        opener.stdin.write("now\n")
+        opener.stdin.flush()
+
+    assert [opener.communicate()[0] for opener in openers] == ["1\n"] * 4
+    assert len(store(tmp_path / "answers").get([str(number).encode() for number in range(4)])) == 4
+
+
 WRITER = """
 import sys
 from pathlib import Path
