@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
 
 from harness.errors import StatsError
+from harness.models.base import Model
 from harness.scoring.arithmetic import derivation
 from harness.scoring.canaries import CANARIES, Canaries, MakeCanaries, text_canaries
 from harness.scoring.citations import citations
@@ -14,6 +16,7 @@ from harness.scoring.fields import fields, valid_json
 from harness.scoring.form import form
 from harness.scoring.grounded import grounded
 from harness.scoring.item import Item, Score, Scorer
+from harness.scoring.judge import FACTORIES, prove_judge
 from harness.scoring.labels import choice, label, label_set
 from harness.scoring.lm_match import lm_eval_match
 from harness.scoring.ngrams import NGRAM_SCORERS
@@ -23,6 +26,7 @@ from harness.scoring.ranking import hits_at, ndcg, reciprocal_rank, token_probab
 from harness.scoring.refusal import refusal
 from harness.scoring.spans import spans_chars, spans_exact, spans_overlap, spans_tokens
 from harness.scoring.text import exact, normalised, token_f1
+from harness.text import visible
 
 SCORERS: Mapping[str, Scorer] = MappingProxyType({
     "label": label, "choice": choice, "label_set": label_set, "exact": exact, "normalised": normalised,
@@ -54,18 +58,38 @@ def default_scorer(task: str) -> str:
     return _DEFAULTS[task]
 
 
+def find_scorer(
+    name: str, settings: Mapping[str, Any] | None = None, *, judge: Model | None = None
+) -> Scorer:
+    """The scorer of that name. One that needs a model is built around `judge`, with the settings.
+
+    Raises:
+        StatsError: no scorer has the name, it needs a judge and there is none, or a setting means nothing to it.
+    """
+    if name not in FACTORIES:
+        return _named(name)
+    if judge is None:
+        raise StatsError(f"scorer {name!r} needs a model to judge with, and none is at hand")
+    return FACTORIES[name](judge, settings)
+
+
 def prove_scorer(
     name: str, items: Sequence[Item], *, scorer: Scorer | None = None, make: MakeCanaries | None = None
 ) -> None:
     """Sends known-good and known-bad answers of this very suite through the scorer.
 
     `items` hold the golds, with the suite's settings, and no answer; of many, 50 spread evenly are taken.
-    `scorer` and `make` are for a scorer that has no name here, such as a judge.
+    `scorer` is what `find_scorer` gave, where it was built for the suite: a judge is proven by `prove_judge`.
+    `make` makes the canaries of a scorer that has no name here.
 
     Raises:
         StatsError: a gold answer does not score high enough, or a wrong, empty or missing one too high.
     """
-    judged = scorer or _named(name)
+    judged = scorer or find_scorer(name)
+    if name in FACTORIES:
+        if items:
+            prove_judge(name, judged, items)
+        return
     step = max(len(items) // MAX_PROVEN, 1)
     made = [(make or CANARIES.get(name, text_canaries))(item) for item in items[::step][:MAX_PROVEN]]
     for canaries in made:
@@ -86,22 +110,26 @@ def checked_score(name: str, item: Item, *, scorer: Scorer | None = None) -> Sco
     Raises:
         StatsError: the scorer gave anything else; NaN would compare as neither better nor worse.
     """
-    score = (scorer or _named(name))(item)
-    if not (math.isfinite(score.value) and 0.0 <= score.value <= 1.0):
+    score = (scorer or find_scorer(name))(item)
+    if not (
+        isinstance(score.value, int | float) and math.isfinite(score.value) and 0.0 <= score.value <= 1.0
+    ):
         raise StatsError(
-            f"scorer {name!r} gave {score.value!r} for {item.answer!r}, wanted a number from 0 to 1"
+            f"scorer {name!r} gave {score.value!r} for {_shown(item)}, wanted a number from 0 to 1"
         )
     wrong = [cells for cells in score.counts.values() if any(type(n) is not int or n < 0 for n in cells)]
     if wrong:
         raise StatsError(
-            f"scorer {name!r} counts {wrong[0]!r} for {item.answer!r}, wanted whole numbers from 0"
+            f"scorer {name!r} counts {wrong[0]!r} for {_shown(item)}, wanted whole numbers from 0"
         )
     return score
 
 
 def _named(name: str) -> Scorer:
     if name not in SCORERS:
-        raise StatsError(f"no scorer is named {name!r}", hint=f"one of {', '.join(sorted(SCORERS))}")
+        raise StatsError(
+            f"no scorer is named {name!r}", hint=f"one of {', '.join(sorted((*SCORERS, *FACTORIES)))}"
+        )
     return SCORERS[name]
 
 
@@ -110,8 +138,15 @@ def _expect(name: str, scorer: Scorer, item: Item, canaries: Canaries, *, is_goo
     if found >= canaries.good_at_least if is_good else found <= canaries.bad_at_most:
         return
     wanted = f"at least {canaries.good_at_least}" if is_good else f"at most {canaries.bad_at_most}"
-    shown = item.answer if item.parsed is None else item.parsed
     raise StatsError(
-        f"scorer {name!r} can't tell right from wrong: canary answer {shown!r} to gold "
-        f"{list(item.targets) or item.target!r} scores {found!r}, wanted {wanted}"
+        f"scorer {name!r} can't tell right from wrong: canary answer {_shown(item)} to gold "
+        f"{_clipped(list(item.targets) or item.target)} scores {found!r}, wanted {wanted}"
     )
+
+
+def _shown(item: Item) -> str:
+    return _clipped(item.answer if item.parsed is None else item.parsed)
+
+
+def _clipped(value: Any) -> str:
+    return visible(repr(value), keep_newlines=False, limit_chars=200)

@@ -13,6 +13,7 @@ from harness.errors import StatsError
 from harness.models.base import Answer, ChoiceRequest, GenerateRequest, Identity
 from harness.scoring.item import Item
 from harness.scoring.judge import FACTORIES, make_judge, make_pairwise_judge, prove_judge, read_verdict
+from harness.scoring.scorers import checked_score, find_scorer, prove_scorer
 
 ITEM = Item("Paris", ("Paris",), input="Capital of France?")
 Judging = Callable[[str], Any]
@@ -201,3 +202,18 @@ def test_a_judge_without_golds_is_stopped() -> None:
 def test_settings_that_mean_nothing_are_named(settings: dict[str, Any], name: str) -> None:
     with pytest.raises(StatsError, match="scorer 'judge'"):
         FACTORIES[name](Judge(), settings)
+
+
+def test_a_judge_is_found_by_name_proven_and_asked_like_any_scorer() -> None:
+    judge = find_scorer("judge", {"question": "Is it the capital?"}, judge=Judge(write=fair))
+
+    prove_scorer("judge", GOLDS, scorer=judge)
+
+    assert checked_score("judge", ITEM, scorer=judge).value == 1.0
+    with pytest.raises(StatsError, match="can't tell right from wrong"):
+        prove_scorer("judge", GOLDS, scorer=find_scorer("judge", judge=Judge(write=lambda _: "yes")))
+
+
+def test_a_judge_without_a_model_is_no_scorer() -> None:
+    with pytest.raises(StatsError, match="needs a model to judge with"):
+        prove_scorer("judge", GOLDS)

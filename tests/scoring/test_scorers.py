@@ -115,3 +115,12 @@ def test_a_suite_that_gives_no_canaries_stops_the_run() -> None:
         prove_scorer("citations", [Item(None, ("x",), context="no passages here")])
 
     assert "chunks_field" in caught.value.hint
+
+
+def test_errors_show_the_beginning_of_a_hostile_answer_and_none_of_its_controls() -> None:
+    with pytest.raises(StatsError) as caught:
+        checked_score("odd", Item("\x1b]0;x\u202e" + "a" * 100_000, ("a",)), scorer=lambda _item: Score(2.0))
+
+    assert len(caught.value.message) < 400
+    assert "\x1b" not in caught.value.message
+    assert "\u202e" not in caught.value.message
