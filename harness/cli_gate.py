@@ -113,7 +113,7 @@ def gate(
     other = None if baseline is None else find_run(home_folder(), baseline)
     found: Standing | None = None
     try:
-        found = stand(folder, stage, rules=asked, baseline=other)
+        found = stand(folder, stage, rules=asked, baseline=other, explains=explain or json_out)
     finally:  # a run without a verdict is an error in its reports
         _write_reports(folder, stage, found, asked, junit=junit, markdown=markdown, json_out=json_out)
     if json_out:

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.console import GLYPHS, print_rules
-from harness.console_compare import print_comparison
 from harness.text import visible
 
 if TYPE_CHECKING:
@@ -37,6 +36,8 @@ def print_standing(
         for explanation in found.explanations:
             _print_explanation(console, explanation)
     if found.comparison is not None:
+        from harness.console_compare import print_comparison
+
         _say(console, "")
         print_comparison(console, found.comparison)
     _say(console, f"\n{document['stage']}: {GLYPHS[document['verdict']]}")

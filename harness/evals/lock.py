@@ -10,15 +10,16 @@ import platform
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import harness
-from harness.data.lineage import records_digest
-from harness.data.records import Record
 from harness.errors import DataError, IntegrityError
 from harness.files import digest_json, read_json, sha256_file, write_json
-from harness.specs.gate import CALIBRATED_METRICS, Gate
-from harness.specs.suite import Split, Suite
+
+if TYPE_CHECKING:
+    from harness.data.records import Record
+    from harness.specs.gate import Gate
+    from harness.specs.suite import Split, Suite
 
 DECIDING_ROOMS = ("data", "evals", "scoring", "stats")
 """Rooms whose code can change a verdict."""
@@ -126,6 +127,9 @@ def code_digest(rooms: Sequence[str]) -> str:
 
 
 def _suite_part(suite: Suite, splits: Mapping[Split, list[Record]]) -> dict[str, Any]:
+    # Reading records takes much that looking at a lock doesn't: a tenth of a second at start-up.
+    from harness.data.lineage import records_digest
+
     return {
         "document": digest_json(suite.model_dump()),
         "template": digest_json(suite.prompt.model_dump()),
@@ -136,6 +140,9 @@ def _suite_part(suite: Suite, splits: Mapping[Split, list[Record]]) -> dict[str,
 
 def _calibration_part(gates: Sequence[Gate], splits: Mapping[Split, Sequence[Record]]) -> dict[str, Any]:
     """What prediction sets, abstention and temperatures are fitted by: the rules that ask for it, and the records."""
+    from harness.data.lineage import records_digest
+    from harness.specs.gate import CALIBRATED_METRICS
+
     asking = [gate for gate in gates if gate.metric in CALIBRATED_METRICS or gate.calibrated]
     records = splits.get("calibration", [])
     return {

@@ -58,11 +58,13 @@ class Standing:
 
 
 def stand(
-    folder: Path, stage: str | None = None, *, rules: Rules | None = None, baseline: Path | None = None
-) -> Standing:
+    folder: Path, stage: str | None = None, *, rules: Rules | None = None, baseline: Path | None = None,
+    explains: bool = False,
+) -> Standing:  # fmt: skip
     """The stage's verdict, judged again from its samples; the last stage's without a name.
 
-    `rules` are asked instead of the run's own; `baseline` is the folder of a run to compare with.
+    `rules` are asked instead of the run's own; `baseline` is the folder of a run to compare with; wrong items are
+    grouped where it `explains`.
 
     Raises:
         DataError: no such stage, or neither a verdict nor rules.
@@ -79,7 +81,8 @@ def stand(
         verdict = replace(verdict, verdict=State.STALE)
     return Standing(
         verdict, stale, tuple(map(describe_waiver, read_waivers(folder))), judged.kept, worst_decided(verdict),
-        tuple(explain(suite, found) for suite, found in judged.samples.items()), _compared(folder, name, pair),
+        tuple(explain(suite, found) for suite, found in judged.samples.items() if explains),
+        _compared(folder, name, pair),
     )  # fmt: skip
 
 
@@ -177,6 +180,8 @@ def _lock_changes(folder: Path, changed: Sequence[Path]) -> list[str]:
 
 
 def _compared(folder: Path, stage: str, baseline: tuple[Path, str] | None) -> Comparison | None:
+    if baseline is None:
+        return None
     from harness.evals.compare import compare
 
-    return None if baseline is None else compare(baseline[0], folder, baseline[1], stage)
+    return compare(baseline[0], folder, baseline[1], stage)

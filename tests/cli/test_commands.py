@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -53,10 +54,21 @@ def test_rooms_load_no_more_than_they_may(module: str, forbidden: set[str]) -> N
     assert loaded_by(f"import {module}") & forbidden == set()
 
 
+def test_a_finished_run_is_judged_again_without_any_heavy_library(tmp_path: Path) -> None:
+    shutil.copytree("tests/golden/runs/demo", tmp_path / "runs" / "demo")
+    judge = (
+        f"import os, sys\nos.environ['HARNESS_HOME'] = {str(tmp_path)!r}\n"
+        "sys.argv = ['harness', 'gate', 'demo', '--stage', 'adapter', '--explain']\n"
+        "from harness.cli import main\ntry:\n    main()\nexcept SystemExit as end:\n    assert end.code == 0, end.code"
+    )
+
+    assert loaded_by(judge) <= {"pydantic"}  # the rules are its documents
+
+
 @pytest.mark.parametrize(
     "command",
-    ["demo", "release", "train", "export", "eval", "check", "gate", "verify", "runs", "show", "compare",
-     "attach", "cancel", "board", "doctor"],
+    ["demo", "release", "train", "export", "eval", "check", "lock", "gate", "waive", "verify", "runs", "show",
+     "compare", "attach", "cancel", "board", "doctor"],
 )  # fmt: skip
 def test_every_command_has_an_example(command: str) -> None:
     done = harness(command, "--help")
