@@ -103,6 +103,8 @@ def _first_phase(
     def score() -> None:
         fresh = islice(log.answers.values(), len(samples), log.synced)  # both grow in one order
         made = [to_sample(work, records[answer.id], answer) for answer in fresh]
+        if samples and not made:
+            return
         if made:
             shown.commit(len(samples), made)
         samples.update((sample.id, sample) for sample in made)
