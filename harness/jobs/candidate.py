@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.evals.gate import CHAIN
 from harness.evals.run import make_prompt
+from harness.evals.tasks import example_answer
 from harness.jobs.orders import Loaded
 from harness.jobs.progress import Progress
 from harness.jobs.stages import Stages
@@ -79,7 +80,7 @@ class Candidate:
             Example(
                 record.id,
                 make_prompt(suite, record, labels),
-                record.targets[0],
+                example_answer(suite, record),
                 text=record.input,
                 unit=record.unit,
             )
