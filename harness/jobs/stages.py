@@ -98,7 +98,7 @@ class Stages:
     def score_dev(self, name: str, model: Model) -> tuple[float, float]:
         """Accuracy and mean confidence in the gold label on the first suite's development split, which has records."""
         suite = self._loaded.first
-        work = self._work(f"dev/{name}", suite, "dev")
+        work = replace(self._work(f"dev/{name}", suite, "dev"), measures=False)
         samples = evaluate(
             model, work, self._folder / "dev" / name / "samples.jsonl",
             on_event=self._progress.event, should_stop=self._progress.should_stop,
@@ -107,8 +107,11 @@ class Stages:
         return sum(s.score for s in samples) / len(samples), sum(gold) / len(samples)
 
     def _work(self, stage: str, suite: str, split: str) -> Work:
-        records = self._loaded.splits[suite][split]  # type: ignore[index]
-        return Work(stage, self._loaded.suites[suite], self._loaded.labels[suite], tuple(records))
+        splits = self._loaded.splits[suite]
+        records, train = splits[split], splits["train"]  # type: ignore[index]
+        return Work(
+            stage, self._loaded.suites[suite], self._loaded.labels[suite], tuple(records), tuple(train)
+        )
 
     def _rules(self, stage: str, name: str) -> list[Gate]:
         """The rules that judge the stage on the suite."""
@@ -178,7 +181,7 @@ class Stages:
         samples = self._evaluate(stage, name, model)
         card = make_scorecard(
             name, stage, model.identity.digest, samples, slices=work.suite.slices,
-            is_labelled=work.suite.task == "classify",
+            is_labelled=work.suite.task in ("classify", "verify"), noise=read_noise(folder),
         )  # fmt: skip
         write_json(folder / "scorecard.json", card.to_json())
         top = find_reading(card, "accuracy")
