@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
@@ -191,13 +192,15 @@ class _Shots:
 
     def _drawn(self, doc: Doc) -> Sequence[Doc]:
         """As lm-eval draws: one more where the document itself may be among them, and then left out."""
-        others = [one for one in self._pool if one != doc] if self._may_ask_itself else self._pool
         if self._task.fewshot_config.sampler == "first_n":
-            return others[: self._n]
+            return list(islice(self._others(doc), self._n))
         if not self._may_ask_itself:
             return self._random.sample(self._pool, self._n)
         found = [one for one in self._random.sample(self._pool, self._n + 1) if one != doc][: self._n]
-        return found if len(found) == self._n else self._random.sample(others, self._n)
+        return found if len(found) == self._n else self._random.sample(list(self._others(doc)), self._n)
+
+    def _others(self, doc: Doc) -> Iterator[Doc]:
+        return (one for one in self._pool if not self._may_ask_itself or one != doc)
 
     def _shown(self, example: Doc) -> str:
         turn = _turn(self._task, example)

@@ -8,7 +8,7 @@ anything else. What it gives is bounded.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +51,7 @@ def render(source: str, doc: Mapping[str, Any]) -> str:
     if problems := lm_template_problems(source):
         raise DataError(f"line {problems[0].line} of it: {problems[0].text}", hint=problems[0].hint)
     try:
-        return _bounded("".join(_compiled(source).generate(doc)))
+        return _joined(_compiled(source).generate(doc))
     except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
         why = visible(str(error), keep_newlines=False, limit_chars=160)
         raise DataError(f"it can't be rendered: {why}") from error
@@ -154,6 +154,18 @@ def _join(items: Sequence[Any], separator: str = "") -> str:
     if sum(map(len, texts)) + len(separator) * len(texts) > MAX_OUTPUT_CHARS:
         raise ValueError(f"join gives more than {MAX_OUTPUT_CHARS:,} characters")
     return separator.join(texts)
+
+
+def _joined(pieces: Iterable[str]) -> str:
+    """The pieces one after another, stopped as soon as they are too long."""
+    found: list[str] = []
+    left = MAX_OUTPUT_CHARS
+    for piece in pieces:
+        left -= len(piece)
+        if left < 0:
+            raise ValueError(f"it gives more than {MAX_OUTPUT_CHARS:,} characters")
+        found.append(piece)
+    return "".join(found)
 
 
 def _bounded(text: str) -> str:

@@ -12,6 +12,9 @@ import pytest
 from harness.data.sources import load_split
 from harness.evals.results import Sample
 from harness.evals.run import Work, build_requests, evaluate
+from harness.formats.lm_eval_read import read_lm_eval
+from harness.formats.log import Wanted
+from harness.jobs.importing import aligned
 from harness.models.base import ChoiceRequest, GenerateRequest
 from harness.models.load import open_model
 from harness.specs.load import load_suite
@@ -151,3 +154,21 @@ def test_written_answers_are_counted_as_lm_eval_counts_them_under_each_filter(
         assert scores == [row["exact_match"] for row in wanted]
         assert 0.0 < sum(scores) < len(scores)
     assert [one.score for one in found] == [row["exact_match"] for row in by_filter["strict"]]
+
+
+def test_lm_eval_s_own_results_are_items_of_the_task_as_a_suite(
+    lm_eval: Peer, folder: Path, tmp_path: Path
+) -> None:
+    """What lm-eval scored elsewhere stands beside what is scored here: same ids, same golds."""
+    lm_eval.call(
+        "lm_eval", "--model", "dummy", "--include_path", folder, "--tasks", "numbers_mc,numbers_gen",
+        "--output_path", tmp_path, "--log_samples",
+    )  # fmt: skip
+
+    for log in read_lm_eval(next(tmp_path.rglob("results_*.json")), Wanted()):
+        work = work_of(folder, log.task)
+        found = aligned(log, work.suite, work.records)
+
+        assert [one.id for one in found.samples] == [record.id for record in work.records]
+        assert [one.gold for one in found.samples] == [record.targets for record in work.records]
+        assert [one.score for one in found.samples] == [one.score for one in log.samples]

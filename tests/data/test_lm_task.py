@@ -240,7 +240,7 @@ def test_templates_can_neither_call_nor_count_for_ever(source: str) -> None:
 
 @pytest.mark.parametrize("source", [
     "{{ x.replace('', y) }}", "{{ x|replace('', y) }}", "{{ y.join(z) }}", "{{ z|join(y) }}",
-    "{{ x|regex_replace('', y) }}",
+    "{{ x|regex_replace('', y) }}", "{% for a in z %}{% for b in z %}{{ a }}{% endfor %}{% endfor %}",
 ])  # fmt: skip
 def test_a_text_that_would_fill_the_memory_is_stopped(source: str) -> None:
     with pytest.raises(DataError, match="more than 1,048,576 characters"):
