@@ -1,12 +1,15 @@
 import math
+import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import get_args
 
 import pytest
 
 from harness.errors import StatsError
 from harness.scoring.item import Item, Score
+from harness.scoring.judge import FACTORIES, Rubric
 from harness.scoring.labels import choose, label
 from harness.scoring.scorers import CANARIES, SCORERS, checked_score, default_scorer, prove_scorer
 from harness.scoring.text import exact, normalise, normalised
@@ -124,3 +127,15 @@ def test_errors_show_the_beginning_of_a_hostile_answer_and_none_of_its_controls(
     assert len(caught.value.message) < 400
     assert "\x1b" not in caught.value.message
     assert "\u202e" not in caught.value.message
+
+
+def test_every_scorer_and_every_setting_is_documented() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "scorers.md").read_text("utf-8")
+    rooms = [
+        path.read_text("utf-8") for path in (Path(__file__).parents[2] / "harness" / "scoring").glob("*.py")
+    ]
+    read = {key for text in rooms for key in re.findall(r"settings\.get\(\"(\w+)\"", text)}
+    wanted = {*SCORERS, *FACTORIES, *Rubric.__dataclass_fields__, *read}
+
+    assert len(read) > 15
+    assert [name for name in sorted(wanted) if f"`{name}`" not in page] == []
