@@ -100,6 +100,10 @@ class Betting:
 
     def __init__(self, claim: Claim) -> None:
         self.claim = claim
+        # Kept beside the claim, as they are needed with each of many thousand items.
+        self._m, self._span = claim.scaled, claim.high - claim.low
+        self._goal_for, self._goal_against = -math.log(claim.alpha), -math.log(claim.beta)
+        self._boldest_for, self._boldest_against = BOLDEST / self._m, BOLDEST / (1.0 - self._m)
         self._n = 0
         self._score_sum = PRIOR_ITEMS * claim.scaled
         self._variance_sum = PRIOR_ITEMS * claim.variance
@@ -134,13 +138,15 @@ class Betting:
         )
 
     def _bet(self, x: float) -> None:
-        claim, m = self.claim, self.claim.scaled
+        gain = x - self._m
         variance = max(self._variance_sum / (PRIOR_ITEMS + self._n), LEAST_VARIANCE)
-        items = variance * max(claim.n_max - self._n, 1)
-        stake_for = min(math.sqrt(2.0 * _goal(claim.alpha, self._for) / items), BOLDEST / m)
-        stake_against = min(math.sqrt(2.0 * _goal(claim.beta, self._against) / items), BOLDEST / (1.0 - m))
-        self._for += math.log1p(stake_for * (x - m))
-        self._against += math.log1p(-stake_against * (x - m))
+        items = variance * max(self.claim.n_max - self._n, 1)
+        goal_for = max(self._goal_for - self._for, LEAST_GOAL)
+        goal_against = max(self._goal_against - self._against, LEAST_GOAL)
+        stake_for = min(math.sqrt(2.0 * goal_for / items), self._boldest_for)
+        stake_against = min(math.sqrt(2.0 * goal_against / items), self._boldest_against)
+        self._for += math.log1p(stake_for * gain)
+        self._against += math.log1p(-stake_against * gain)
         self._learn(x)
         self._settle()
 
@@ -153,16 +159,16 @@ class Betting:
     def _settle(self) -> None:
         self._best_for = max(self._best_for, self._for)
         self._best_against = max(self._best_against, self._against)
-        if self._for >= -math.log(self.claim.alpha):
+        if self._for >= self._goal_for:
             self._decision = "PASS"
-        elif self._against >= -math.log(self.claim.beta):
+        elif self._against >= self._goal_against:
             self._decision = "FAIL"
 
     def _scale(self, score: float) -> float:
-        low, high = self.claim.low, self.claim.high
-        if not low <= score <= high:
-            raise StatsError(f"score {score!r}: wanted a number from {low:g} to {high:g}")
-        return (score - low) / (high - low)
+        claim = self.claim
+        if not claim.low <= score <= claim.high:
+            raise StatsError(f"score {score!r}: wanted a number from {claim.low:g} to {claim.high:g}")
+        return (score - claim.low) / self._span
 
 
 class Simulated(NamedTuple):
@@ -198,7 +204,3 @@ def simulate(claim: Claim, scores: Floats) -> Simulated:
         done.passes[passes], done.fails[fails] = True, True
         done.n[passes | fails] = t + 1
     return done
-
-
-def _goal(error: float, log_wealth: float) -> float:
-    return max(-math.log(error) - log_wealth, LEAST_GOAL)

@@ -16,8 +16,10 @@ from harness.evals.rules.decide import Bounds
 from harness.stats.f1 import Ratio
 from harness.stats.sequential import Betting, Claim, Decision
 
-BISECTIONS = 16
-"""Steps to a bound: to 1 in 65,000 of the range."""
+BISECTIONS = 7
+"""Steps to a bound: to 1 in 128 of where it can lie, which is some 4 standard errors."""
+FAR_ERRORS = 4.0
+"""Standard errors from the score, beyond which a bound rarely lies."""
 DISCORDANCE = 0.15
 """Guess of the share of pairs that differ; a wrong guess costs items, never validity."""
 MOST_FACTOR = 16
@@ -112,8 +114,9 @@ def engine_bounds(
         claim = mean_claim(threshold, within, low_error, high_error)
         return bet(claim, ratios, threshold).outcome.decision
 
-    low = _edge(lambda m: decision(m) == "PASS", within.low, score, low_at)
-    high = _edge(lambda m: decision(m) == "FAIL", within.high, score, high_at)
+    reach = FAR_ERRORS * _error(ratios, score, total)
+    low = _edge(lambda m: decision(m) == "PASS", within.low, score, low_at, score - reach)
+    high = _edge(lambda m: decision(m) == "FAIL", within.high, score, high_at, score + reach)
     middle = next((at for at in (low_at, high_at) if at is not None), score)
 
     def needed() -> int | None:
@@ -122,17 +125,30 @@ def engine_bounds(
     return Bounds(items, score, low, high, reason, needed)
 
 
-def _edge(excludes: Callable[[float], bool], end: float, score: float, at: float | None) -> float:
-    """The value nearest to the score that is excluded; where `at` is, what comes back lies beyond it."""
+def _edge(
+    excludes: Callable[[float], bool], end: float, score: float, at: float | None, guess: float
+) -> float:
+    """The value nearest to the score that is excluded; where `at` is, what comes back lies beyond it.
+
+    `guess` only saves steps: where it is excluded, the search begins there and not at the range's end.
+    """
     outer, inner = end, score
     if at is not None and min(end, score) < at < max(end, score):
         outer, inner = (math.nextafter(at, score), score) if excludes(at) else (end, at)
+    if min(outer, inner) < guess < max(outer, inner):
+        outer, inner = (guess, inner) if excludes(guess) else (outer, guess)
     for _ in range(BISECTIONS):
         middle = (outer + inner) / 2.0
         if middle in (outer, inner):
             break
         outer, inner = (middle, inner) if excludes(middle) else (outer, middle)
     return outer
+
+
+def _error(ratios: Sequence[Ratio], score: float, total: float) -> float:
+    """The linearised standard error of the ratio of the sums, with units as clusters."""
+    squares = math.fsum((ratio.numerator - score * ratio.denominator) ** 2 for ratio in ratios)
+    return math.sqrt(squares) / total
 
 
 def _units_needed(
