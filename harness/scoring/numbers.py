@@ -46,10 +46,15 @@ UNITS: dict[str, tuple[str, float]] = {
     "°c": ("°c", 1.0), "°f": ("°f", 1.0), "shares": ("share", 1.0), "employees": ("employee", 1.0),
 }  # fmt: skip
 """Unit to (what it measures in, factor). Metres are spelled: `m` is a million."""
-_WORDS = {
-    "zero": 0.0, "one": 1.0, "two": 2.0, "three": 3.0, "four": 4.0, "five": 5.0, "six": 6.0, "seven": 7.0,
-    "eight": 8.0, "nine": 9.0, "ten": 10.0, "eleven": 11.0, "twelve": 12.0,
+_SMALL = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen"
+)
+_WORDS = {word: float(value) for value, word in enumerate(_SMALL.split())} | {
+    "twenty": 20.0, "thirty": 30.0, "forty": 40.0, "fifty": 50.0, "sixty": 60.0, "seventy": 70.0, "eighty": 80.0,
+    "ninety": 90.0,
 }  # fmt: skip
+_POWERS = {"hundred": 1e2, "thousand": 1e3, "million": 1e6, "billion": 1e9, "trillion": 1e12}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +102,7 @@ class Quantity:
 def read_quantities(text: str, *, decimal_mark: str = ".", words: bool = True) -> list[Quantity]:
     """All quantities of the text, in their order. Numbers inside words, such as `COVID19`, are none.
 
-    With `words`, a short text without digits is read for `zero` to `twelve`.
+    With `words`, a short text without digits is read for numbers that are spelled out in English.
     `decimal_mark` settles what only a reader can know: is `1.234` (or `1,234`) a thousand or a fraction.
     """
     plain = plain_text(text)
@@ -223,13 +228,25 @@ def _is_loss(match: re.Match[str], text: str) -> bool:
     return _LOSS.search(text[max(match.start() - 40, 0) : match.start()]) is not None
 
 
+_WORD_RUN = re.compile(
+    rf"\b(?:{'|'.join(_WORDS)})(?:[\s-]+(?:and\s+)?(?:{'|'.join((*_WORDS, *_POWERS))}))*\b", re.IGNORECASE
+)
+
+
 def _word_number(text: str) -> list[Quantity]:
-    """A small number that is spelled out, where the text has no digits."""
-    if len(text) > 1000:
-        return []
-    words = re.finditer(r"[a-z]+", text, re.IGNORECASE)
-    return [
-        Quantity(_WORDS[word.group().casefold()], start=word.start(), end=word.end())
-        for word in words
-        if word.group().casefold() in _WORDS
-    ]
+    """The numbers that are spelled out in English, where the text has no digits."""
+    runs = _WORD_RUN.finditer(text) if len(text) <= 1000 else ()
+    return [Quantity(_spelled_value(run.group()), start=run.start(), end=run.end()) for run in runs]
+
+
+def _spelled_value(run: str) -> float:
+    """`two million five hundred and six` is 2,000,506."""
+    whole = part = 0.0
+    for word in re.findall(r"[a-z]+", run.casefold()):
+        if word == "hundred":
+            part = max(part, 1.0) * 100
+        elif word in _POWERS:
+            whole, part = whole + max(part, 1.0) * _POWERS[word], 0.0
+        else:
+            part += _WORDS.get(word, 0.0)
+    return whole + part

@@ -25,7 +25,10 @@ from harness.scoring.numbers import read_quantities, read_quantity, scale_of
         ("2 crore", 2e7), ("3 lakh", 3e5), ("1.5 trillion", 1.5e12),
         ("12.5%", 0.125), ("12.5 percent", 0.125), ("12,5 %", 0.125), ("25 bps", 0.0025), ("(5.2%)", -0.052),
         ("US$3.5m", 3.5e6), ("€ 1.000,50", 1000.5), ("12 mg", 0.012), ("1.5 kg", 1500), ("2 hours", 7200),
-        ("٣٤", 34), ("１２３", 123), ("five", 5), ("-0", 0.0), ("1\u200b234", 1234),
+        ("٣٤", 34), ("１２３", 123), ("five", 5), ("twenty-five", 25),
+        ("five hundred", 500), ("five million", 5e6),
+        ("two million five hundred and six thousand and seven", 2506007),
+        ("Seventy Two", 72), ("nineteen hundred", 1900), ("-0", 0.0), ("1\u200b234", 1234),
     ],
 )  # fmt: skip
 def test_a_number_is_read_as_people_write_it(text: str, value: float) -> None:
