@@ -1,9 +1,11 @@
 """What a gate rule may say, and what it is told when it says too little or too much."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
+from ruamel.yaml import YAML
 
 from harness.specs.gate import Gate
 
@@ -82,6 +84,15 @@ def test_rules_that_say_different_things_have_different_names() -> None:
 )  # fmt: skip
 def test_a_rule_that_says_too_little_or_too_much_is_told_so(values: dict[str, Any], said: str) -> None:
     assert said in problem_of(**values)
+
+
+def test_the_rules_of_the_documentation_are_rules() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "gates.md").read_text(encoding="utf-8")
+    block = text.split("```yaml\n")[1].split("```")[0]
+
+    rules = [Gate.model_validate(rule) for rule in YAML(typ="safe").load(block)["gates"]]
+
+    assert len({rule.name for rule in rules}) >= len(rules) - 1
 
 
 def test_all_problems_of_a_rule_are_told_at_once() -> None:
