@@ -102,7 +102,8 @@ def read_json(text: str) -> Any | None:
 def read_spans(text: str, source: str) -> list[dict[str, Any]] | None:
     """Spans from a JSON list of quotes or objects, else from lines and quotation marks; placed in the source.
 
-    `start` and `end` are None where the source does not hold the quote. [] for an empty list or "none".
+    `start` and `end` are None where the source does not hold the quote, and `n_places` says where it holds it
+    more than once. [] for an empty list or "none".
     """
     value = read_json(text)
     if isinstance(value, Mapping):

@@ -49,28 +49,31 @@ def place_quotes(spans: Sequence[dict[str, Any]], source: str) -> list[dict[str,
     """The spans with `text`, `start` and `end`; None where the source does not hold the text.
 
     Offsets that point at the very text are kept. A quote that stands in the source several times takes its
-    first place, the same quote once more takes the next; a span that is said twice is there once.
+    first place and says in `n_places` how many there are; the same quote once more takes the next. A span that
+    is said twice is there once.
     """
     used: set[tuple[Any, ...]] = set()
     placed: list[dict[str, Any]] = []
     for span in spans:
-        spot = _spot(span, source, used)
+        spot, n_places = _spot(span, source, used)
         key = (span.get("label"), *(spot or ("", span["text"])))
         if key in used:
             continue
         used.add(key)
         start, end = spot if spot else (None, None)
         label = {"label": span["label"]} if "label" in span else {}
-        placed.append({**label, "text": span["text"], "start": start, "end": end})
+        ambiguous = {"n_places": n_places} if n_places > 1 else {}
+        placed.append({**label, "text": span["text"], "start": start, "end": end, **ambiguous})
     return placed
 
 
-def _spot(span: dict[str, Any], source: str, used: set[tuple[Any, ...]]) -> Place | None:
+def _spot(span: dict[str, Any], source: str, used: set[tuple[Any, ...]]) -> tuple[Place | None, int]:
+    """The place that the span takes, and of how many; one where its own offsets are right."""
     if "start" in span and source[span["start"] : span["end"]] == span["text"]:
-        return Place(span["start"], span["end"])
+        return Place(span["start"], span["end"]), 1
     places = find_places(span["text"], source)
     free = [place for place in places if (span.get("label"), *place) not in used]
-    return next(iter(free or places), None)
+    return next(iter(free or places), None), len(places)
 
 
 def _all(wanted: str, text: str) -> list[int]:

@@ -13,6 +13,8 @@ from harness.scoring.quotes import Place, find_places
 
 MAX_SPANS = 500
 """Spans of one answer that are matched; the rest are wrong."""
+MAX_PLACES = 50
+"""Places of one ambiguous quote that are tried."""
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 
 Overlap = Callable[[Place, Place], float]
@@ -105,8 +107,8 @@ def _unit_score(item: Item, tokens: Sequence[tuple[int, int]] | None) -> Score:
     gold, said = gold_spans(item), said_spans(item)
     counts = {}
     for label in sorted({span.label for span in (*gold, *(said or []))}):
-        meant = _merged([span for span in gold if span.label == label], gold)
-        named = _merged([span for span in said or [] if span.label == label], gold)
+        meant = _merged([span.places[0] for span in gold if span.label == label and span.places])
+        named = _merged(_resolved([span for span in said or [] if span.label == label], meant))
         invented = sum(span.label == label and not span.places for span in said or [])
         counts[label] = _cells(named, meant, tokens, invented)
     return _score(counts, said)
@@ -140,7 +142,8 @@ def _span(value: Any, source: str) -> Span | None:
     place = Place(start, end) if type(start) is int and type(end) is int and 0 <= start < end else None
     if isinstance(text, str) and not (place and source[place.start : place.end] == text):
         return Span(name, tuple(find_places(text, source)))
-    return Span(name, (place,) if place else ())
+    others = find_places(text, source) if isinstance(text, str) and value.get("n_places", 1) != 1 else []
+    return Span(name, tuple(dict.fromkeys((place, *others))) if place else ())
 
 
 def _source(item: Item) -> str:
@@ -150,7 +153,7 @@ def _source(item: Item) -> str:
 def _best_overlap(a: Span, b: Span, overlap: Overlap, at_least: float) -> float:
     if a.label != b.label:
         return 0.0
-    best = max((overlap(x, y) for x in a.places[:50] for y in b.places[:50]), default=0.0)
+    best = max((overlap(x, y) for x in a.places[:MAX_PLACES] for y in b.places[:MAX_PLACES]), default=0.0)
     return best if best >= at_least else 0.0
 
 
@@ -173,14 +176,20 @@ def _greedy(weights: Sequence[Sequence[float]]) -> list[tuple[int, int]]:
     return found
 
 
-def _merged(spans: Sequence[Span], gold: Sequence[Span]) -> list[Place]:
-    """The spans' characters as places that don't touch. A quote with several places takes one that gold holds."""
-    wanted = {place for span in gold for place in span.places}
-    places = sorted(
-        next((p for p in span.places if p in wanted), span.places[0]) for span in spans if span.places
-    )
+def _resolved(spans: Sequence[Span], gold: Sequence[Place]) -> list[Place]:
+    """One place a span: a quote with several takes the free one that shares most with the gold places."""
+    taken: list[Place] = []
+    for span in spans:
+        free = [place for place in span.places[:MAX_PLACES] if place not in taken] or list(span.places[:1])
+        if free:
+            taken.append(max(free, key=lambda place: _shared_chars([place], gold)))
+    return taken
+
+
+def _merged(places: Sequence[Place]) -> list[Place]:
+    """The same characters as places in order that don't touch."""
     merged: list[Place] = []
-    for place in places:
+    for place in sorted(places):
         if merged and place.start <= merged[-1].end:
             merged[-1] = Place(merged[-1].start, max(merged[-1].end, place.end))
         else:

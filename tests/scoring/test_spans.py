@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from harness.scoring.counts import rates
 from harness.scoring.item import Item, Score, Scorer
+from harness.scoring.parse import read_answer
 from harness.scoring.quotes import Place, find_places
 from harness.scoring.spans import Span, match_spans, spans_chars, spans_exact, spans_overlap, spans_tokens
 
@@ -107,6 +108,26 @@ def test_an_ambiguous_quote_is_right_where_any_of_its_places_is_gold() -> None:
 
     assert found(quote) == (1, 0, 0)
     assert found(said) == (0, 1, 1)
+
+
+@pytest.mark.parametrize("scorer", [spans_exact, spans_overlap, spans_chars, spans_tokens])
+@pytest.mark.parametrize(
+    ("answer", "places", "value"),
+    [
+        ('["pay"]', [(9, 12)], 1.0), ('["pay", "pay"]', [(9, 12), (20, 23)], 1.0),
+        ('["pay", "pay"]', [(20, 23)], 2 / 3),
+        ('["pay", "pay", "pay", "pay"]', [(0, 3), (9, 12), (20, 23)], 1.0),
+        ('[{"text": "pay", "start": 0, "end": 3}]', [(9, 12)], 0.0),
+    ],
+)  # fmt: skip
+def test_a_quote_that_is_read_from_an_answer_may_stand_anywhere_that_it_stands(
+    scorer: Scorer, answer: str, places: list[tuple[int, int]], value: float
+) -> None:
+    text = "pay now. pay later. pay never."
+    gold = [{"start": start, "end": end} for start, end in places]
+    parsed = read_answer("spans", answer, source=text)
+
+    assert scorer(Item(answer, (), parsed=parsed, target=gold, context=text)).value == pytest.approx(value)
 
 
 def test_quotes_are_found_to_the_letter_first_and_then_by_their_look() -> None:
