@@ -216,6 +216,7 @@ def show(
 
     Example: harness show last legal-clause-0007
     """
+    from harness.jobs.gating import notes_of
     from harness.jobs.store import describe_run, find_run, home_folder
     from harness.jobs.verdicts import sample_documents, stage_documents
 
@@ -232,13 +233,18 @@ def show(
     info = describe_run(folder)
     result = folder / "result.json"
     document = json.loads(result.read_text()) if result.exists() else {"stages": stage_documents(folder)}
+    notes = notes_of(folder)
     if json_out:
-        typer.echo(json.dumps({"run": folder.name, "state": info and info.state, **document}, indent=1))
+        shown = {"run": folder.name, "state": info and info.state, **document, "notes": notes}
+        typer.echo(json.dumps(shown, indent=1))
     else:
         from harness.console import print_path, stdout_console
+        from harness.text import visible
 
         typer.echo(f"{folder.name}: {info.state if info else 'unreadable'}")
         print_path(stdout_console(), document)
+        for note in notes:
+            typer.echo(visible(note))
 
 
 @app.command()

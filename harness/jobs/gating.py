@@ -111,6 +111,16 @@ def check_lock_file(folder: Path) -> None:
     check_lock(read_lock_file(Path(recipe)), read_json(path), where=lock_file_of(Path(recipe)))
 
 
+def notes_of(folder: Path) -> list[str]:
+    """What a reader of the run's verdicts must know: files that changed since, by stage, and all waivers."""
+    stale = [
+        f"{State.STALE} {verdict.stage}: {change}"
+        for verdict in stage_verdicts(folder)
+        for change in changes_since(folder, verdict.stage)
+    ]
+    return [*stale, *map(describe_waiver, read_waivers(folder))]
+
+
 def waivable_rules(folder: Path) -> list[RuleVerdict]:
     """The rules that block any stage of the run as measured, and that a person may waive."""
     found = rules_of(folder)
