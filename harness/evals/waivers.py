@@ -70,15 +70,6 @@ def apply_waivers(
     return verdict if rules == verdict.rules else replace(verdict, rules=rules, verdict=combine(rules))
 
 
-def withdraw_waivers(verdict: Verdict, combine: Combine) -> Verdict:
-    """The verdict as it was measured, without any waiver."""
-    rules = tuple(
-        rule if rule.waived is None else replace(rule, verdict=rule.waived, waived=None, waiver=None)
-        for rule in verdict.rules
-    )
-    return verdict if rules == verdict.rules else replace(verdict, rules=rules, verdict=combine(rules))
-
-
 def describe_waiver(waiver: Waiver, today: date | None = None) -> str:
     """Who answers for what, until when; and that it is void where it is."""
     where = f" · {waiver.slice}" if waiver.slice else ""
@@ -104,7 +95,10 @@ def _apply(rule: RuleVerdict, live: Sequence[Waiver], waivable: Sequence[str]) -
     if rule.verdict not in BLOCKING or rule.rule not in waivable:
         return rule
     found = next((waiver for waiver in reversed(live) if _covers(waiver, rule)), None)
-    return rule if found is None else replace(rule, verdict=State.WAIVED, waived=rule.verdict, waiver=found)
+    if found is None:
+        return rule
+    said = f"waived by {found.who} until {found.expires}: {found.why}; it was {rule.verdict}: {rule.reason}"
+    return replace(rule, verdict=State.WAIVED, waived=rule.verdict, waiver=found, reason=said)
 
 
 def _covers(waiver: Waiver, rule: RuleVerdict) -> bool:
