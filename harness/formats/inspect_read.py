@@ -13,13 +13,16 @@ from typing import Any, NamedTuple
 
 from harness.errors import DataError
 from harness.evals.results import Sample
-from harness.formats.archive import read_members
+from harness.formats.archive import MAX_MEMBERS, read_members
 from harness.formats.log import (
     Log,
     Wanted,
     all_whole,
     at,
+    finite,
+    items,
     log_file,
+    mapping,
     parse_object,
     read_bytes,
     refuse_metric,
@@ -34,6 +37,9 @@ from harness.text import visible
 
 VERSION = 2
 MAX_EPOCHS = 1000
+MAX_SECONDS = 1e9
+MAX_COUNT = 2**53
+"""More tokens or seconds than these are no measurement."""
 HEADER = "header.json"
 GRADES = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0, "yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}
 """What inspect's own `value_to_float` makes of texts."""
@@ -60,6 +66,8 @@ def read_inspect(path: Path, wanted: Wanted) -> Log:
     source = log_file(path)
     header, raw = _load(path)
     _check_header(path, header)
+    if not raw:
+        raise DataError(f"{path}: the log holds no samples", hint="run inspect without --no-log-samples")
     metric = wanted.metric or _first_metric(path, header, raw)
     epochs = max(_epochs(header), *(_key(path, data).epoch for data in raw), 1)
     samples = [_sample(path, data, metric, wanted, epochs) for data in raw]
@@ -69,7 +77,7 @@ def read_inspect(path: Path, wanted: Wanted) -> Log:
     return Log(
         task=whole(str(spec["task"])), model=whole(str(spec.get("model", ""))), metric=metric, samples=tuple(samples),
         tool=f"inspect {at(spec, 'packages.inspect_ai') or ''}".strip(), created=str(spec.get("created", "")),
-        files=(source,), settings=all_whole({"status": header["status"], "config": spec.get("config", {})}),
+        files=(source,), settings=finite(all_whole({"status": header["status"], "config": spec.get("config")})),
     )  # fmt: skip
 
 
@@ -81,8 +89,10 @@ def _load(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The header, and the samples in the order of their data set."""
     if path.suffix == ".json":
         whole_log = parse_object(read_bytes(path), str(path))
-        samples = whole_log.pop("samples", None)
-        return whole_log, [data for data in samples or () if isinstance(data, dict)]
+        samples = items(whole_log.pop("samples", None))
+        if not all(isinstance(data, dict) for data in samples):
+            raise DataError(f"{path}: a sample that is no JSON object")
+        return whole_log, samples
     header: dict[str, Any] | None = None
     found = []
     for name, data in read_members(path, lambda name: name == HEADER or _is_sample(name)):
@@ -111,7 +121,7 @@ def _check_header(path: Path, header: Mapping[str, Any]) -> None:
 
 def _first_metric(path: Path, header: Mapping[str, Any], raw: Iterable[Mapping[str, Any]]) -> str:
     """The first score that the results name, else the first that a sample has."""
-    for entry in at(header, "results.scores") or ():
+    for entry in items(at(header, "results.scores")):
         if isinstance(entry, dict) and isinstance(entry.get("name"), str):
             return str(entry["name"])
     name = next((name for data in raw for name in _values(data)), None)
@@ -128,8 +138,8 @@ def _sample(path: Path, data: Mapping[str, Any], metric: str, wanted: Wanted, ep
     scores = usable_scores(values) if error is None else {}
     if error is None and metric not in scores:
         raise refuse_metric(where, metric, values[metric], list(scores))
-    metadata = all_whole(_mapping(data.get("metadata")))
-    output = _mapping(data.get("output"))
+    metadata = all_whole(mapping(data.get("metadata")))
+    output = mapping(data.get("output"))
     return Sample(
         id=_sample_id(key, epochs), gold=_targets(data), answer=_answer(data, metric) if error is None else None,
         score=scores.get(metric, 0.0), slices=slices_of(metadata, wanted.slices, where),
@@ -141,8 +151,8 @@ def _sample(path: Path, data: Mapping[str, Any], metric: str, wanted: Wanted, ep
 
 def _key(path: Path, data: Mapping[str, Any]) -> Key:
     id_, epoch = scalar_text(data.get("id")), data.get("epoch", 1)
-    if id_ is None or not isinstance(epoch, int) or epoch < 1:
-        raise DataError(f"{path}: a sample without an id, or with epoch {epoch!r}")
+    if id_ is None or not isinstance(epoch, int) or not 1 <= epoch <= MAX_EPOCHS:
+        raise DataError(f"{path}: a sample without an id, or with an epoch that is none of 1 to {MAX_EPOCHS}")
     return Key(id_, epoch)
 
 
@@ -153,7 +163,7 @@ def _sample_id(key: Key, epochs: int) -> str:
 def _values(data: Mapping[str, Any]) -> dict[str, Any]:
     """Each score's value by name; a score that holds several gives one for each of its keys."""
     found: dict[str, Any] = {}
-    for name, score in _mapping(data.get("scores")).items():
+    for name, score in mapping(data.get("scores")).items():
         value = score.get("value") if isinstance(score, dict) else None
         if isinstance(value, dict):
             found.update({whole(str(key)): _number(item) for key, item in value.items()})
@@ -177,7 +187,7 @@ def _number(value: Any) -> Any:
 def _error(data: Mapping[str, Any], values: Mapping[str, Any], metric: str) -> str | None:
     """Why the sample has no result that counts."""
     if error := data.get("error"):
-        return whole(str(_mapping(error).get("message") or "an error without a message"))
+        return whole(str(mapping(error).get("message") or "an error without a message"))
     if data.get("invalidation"):
         return "invalidated after the evaluation"
     value = values.get(metric)
@@ -194,7 +204,11 @@ def _epochs(header: Mapping[str, Any]) -> int:
 
 def _left_out(header: Mapping[str, Any], there: set[Key], epochs: int) -> Iterator[Sample]:
     """Samples of the data set that the log has not: an evaluation that broke off must not look better for it."""
-    ids = [scalar_text(id_) for id_ in at(header, "eval.dataset.sample_ids") or ()]
+    ids = [scalar_text(id_) for id_ in items(at(header, "eval.dataset.sample_ids"))]
+    if len(ids) * epochs > MAX_MEMBERS:
+        raise DataError(
+            f"a data set of {len(ids):,} samples in {epochs:,} epochs, wanted at most {MAX_MEMBERS:,}"
+        )
     for key in (Key(id_, epoch) for id_ in ids if id_ is not None for epoch in range(1, epochs + 1)):
         if key not in there:
             why = f"not in the log, whose evaluation ended with status {header['status']!r}"
@@ -209,11 +223,11 @@ def _targets(data: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _answer(data: Mapping[str, Any], metric: str) -> str | None:
     """What the scorer read as the answer, where it says so."""
-    scores = _mapping(data.get("scores"))
+    scores = mapping(data.get("scores"))
     found = scores.get(metric) or next(
-        (score for score in scores.values() if metric in _mapping(_mapping(score).get("value"))), None
+        (score for score in scores.values() if metric in mapping(mapping(score).get("value"))), None
     )
-    answer = _mapping(found).get("answer")
+    answer = mapping(found).get("answer")
     return whole(answer) if isinstance(answer, str) else None
 
 
@@ -223,19 +237,17 @@ def _completion(data: Mapping[str, Any], output: Mapping[str, Any]) -> str | Non
     if not isinstance(text, str):
         return None
     if text.startswith(_ATTACHMENT):
-        text = _mapping(data.get("attachments")).get(text.removeprefix(_ATTACHMENT), text)
+        text = mapping(data.get("attachments")).get(text.removeprefix(_ATTACHMENT), text)
     return whole(str(text))
 
 
 def _latency_ms(output: Mapping[str, Any]) -> float | None:
     seconds = output.get("time")
-    return seconds * 1000.0 if isinstance(seconds, int | float) and math.isfinite(seconds) else None
+    return (
+        float(seconds) * 1000.0 if isinstance(seconds, int | float) and 0.0 <= seconds < MAX_SECONDS else None
+    )
 
 
 def _count(output: Mapping[str, Any], path: str) -> int:
     value = at(output, path)
-    return value if isinstance(value, int) and value >= 0 else 0
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
+    return int(value) if isinstance(value, int) and 0 <= value < MAX_COUNT else 0

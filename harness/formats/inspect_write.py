@@ -114,7 +114,7 @@ def _sample(log: Log, sample: Sample) -> dict[str, Any]:
         "id": _shown_id(sample.id), "epoch": 1, "input": asked, "target": _target(sample.gold),
         "messages": [{"role": "user", "content": asked, "source": "input"}, reply] if asked else [reply],
         "output": {
-            "model": log.model, "completion": said or "", "usage": usage,
+            "model": log.model, "completion": said or "", **({"usage": usage} if usage["total_tokens"] else {}),
             "choices": [{"message": reply, "stop_reason": "unknown" if sample.is_truncated else "stop"}],
             **({"time": sample.latency_ms / 1000.0} if sample.latency_ms is not None else {}),
         },

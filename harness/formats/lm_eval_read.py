@@ -21,7 +21,10 @@ from harness.formats.log import (
     Wanted,
     all_whole,
     at,
+    finite,
+    items,
     log_file,
+    mapping,
     parse_object,
     read_bytes,
     refuse_metric,
@@ -109,11 +112,8 @@ def read_lm_eval_samples(path: Path, wanted: Wanted, results: Mapping[str, Any] 
     ids = _ids(chosen)
     refuse_repeats(str(path), ids)
     task = _task(path)
-    config = at(results or {}, "configs") or {}
-    samples = [
-        _sample(line, id_, metric, wanted, config.get(task) or {})
-        for line, id_ in zip(chosen, ids, strict=True)
-    ]
+    config = mapping(mapping((results or {}).get("configs")).get(task))
+    samples = [_sample(line, id_, metric, wanted, config) for line, id_ in zip(chosen, ids, strict=True)]
     if results is not None:
         _check_totals(path, task, metric, samples, results)
     return Log(
@@ -144,7 +144,7 @@ def _metric(wanted: str | None, lines: Sequence[Line]) -> Metric:
     """The metric that is asked for, of the first filter unless it names one; by default the first metric."""
     filters = list(dict.fromkeys(str(line.data.get("filter")) for line in lines))
     names = lines[0].data.get("metrics")
-    if not isinstance(names, list) or not names:
+    if not isinstance(names, list) or not names or not all(isinstance(one, str) for one in names):
         raise DataError(f"{lines[0].where}: no `metrics`: no sample of lm-eval")
     name, _, filter_ = (wanted or str(names[0])).partition(",")
     metric = Metric(name, filter_ or filters[0])
@@ -169,9 +169,11 @@ def _ids(lines: Sequence[Line]) -> list[str]:
 
 def _sample(line: Line, id_: str, metric: Metric, wanted: Wanted, config: Mapping[str, Any]) -> Sample:
     data = line.data
-    doc = all_whole(data.get("doc") if isinstance(data.get("doc"), dict) else {})
+    doc = all_whole(mapping(data.get("doc")))
     error = whole(data["error"]) if isinstance(data.get("error"), str) else None
-    scores = usable_scores({str(name): data.get(str(name)) for name in data.get("metrics") or ()})
+    scores = usable_scores(
+        {name: data.get(name) for name in items(data.get("metrics")) if isinstance(name, str)}
+    )
     if metric.name not in scores:
         raise refuse_metric(line.where, metric.name, data.get(metric.name), list(scores))
     read = _read_choices(data, metric, config) or _read_text(data)
@@ -225,7 +227,7 @@ def _logprobs(responses: Any) -> list[float] | None:
             return None
         try:
             found.append(float(pair[0]))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             return None
     return found if all(math.isfinite(value) for value in found) else None
 
@@ -274,11 +276,10 @@ def _check_totals(
     path: Path, task: str, metric: Metric, samples: Sequence[Sample], results: Mapping[str, Any]
 ) -> None:
     """What the results say of the task must be what its samples say."""
-    wanted = at(results, "n-samples")
-    effective = at((wanted or {}).get(task) or {}, "effective")
+    effective = mapping(mapping(results.get("n-samples")).get(task)).get("effective")
     if isinstance(effective, int) and effective != len(samples):
         raise DataError(f"{path}: {len(samples)} samples, and the results say {effective}")
-    reported = (results["results"].get(task) or {}).get(str(metric))
+    reported = mapping(results["results"].get(task)).get(str(metric))
     mean = math.fsum(sample.score for sample in samples) / len(samples)
     if (
         metric.name in MEANS
@@ -303,23 +304,8 @@ def _date(path: Path) -> str:
 
 
 def _settings(task: str, results: Mapping[str, Any]) -> dict[str, Any]:
-    config = results.get("config")
-    kept = {
-        "config": config if isinstance(config, dict) else None, "version": at(results, "versions") or {},
-        "n_shot": (results.get("n-shot") or {}).get(task), "chat_template_sha": results.get("chat_template_sha"),
-        "task_hash": (results.get("task_hashes") or {}).get(task),
-    }  # fmt: skip
-    kept["version"] = kept["version"].get(task) if isinstance(kept["version"], dict) else None
-    found: dict[str, Any] = _finite(
-        all_whole({key: value for key, value in kept.items() if value is not None})
-    )
-    return found
-
-
-def _finite(value: Any) -> Any:
-    """The JSON value without NaN and infinities, which are unknown."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, list) else value
+    sections = {"version": "versions", "n_shot": "n-shot", "task_hash": "task_hashes"}
+    kept = {name: mapping(results.get(section)).get(task) for name, section in sections.items()}
+    kept |= {name: results.get(name) for name in ("config", "chat_template_sha")}
+    found: dict[str, Any] = finite(all_whole(kept))
+    return {name: value for name, value in found.items() if value is not None}

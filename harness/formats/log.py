@@ -113,13 +113,32 @@ def all_whole(value: Any) -> Any:
     return [all_whole(item) for item in value] if isinstance(value, list | tuple) else value
 
 
+def finite(value: Any) -> Any:
+    """The JSON value without NaN and infinities, which are unknown."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
+    return [finite(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    """The value, if it is an object; else one without entries."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def items(value: Any) -> list[Any]:
+    """The value, if it is a list; else one without items."""
+    return value if isinstance(value, list) else []
+
+
 def usable_scores(values: Mapping[str, Any]) -> dict[str, float]:
     """The values that are scores: finite numbers or truth values, 0 to 1."""
     return {name: float(value) for name, value in values.items() if is_score(value)}
 
 
 def is_score(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value) and 0.0 <= value <= 1.0
+    return isinstance(value, int | float) and 0.0 <= value <= 1.0
 
 
 def refuse_metric(where: str, metric: str, value: Any, usable: Sequence[str]) -> DataError:
