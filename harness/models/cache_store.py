@@ -84,9 +84,7 @@ class AnswerStore:
         # SQLite finds its write-ahead log by name and would take another file's log for its own.
         self._lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         fcntl.flock(self._lock, fcntl.LOCK_SH)
-        with _alone(
-            folder / "opening"
-        ):  # of two that make the same file at once, SQLite refuses one without a wait
+        with _alone(folder / "opening"):  # of two that make the file at once, SQLite refuses one at once
             self._connect()
 
     def _connect(self) -> None:

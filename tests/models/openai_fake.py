@@ -302,6 +302,7 @@ def endless(handler: Handler) -> None:
 
 class Server(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 128
     block_on_close = False
 
     def handle_error(self, *_: Any) -> None:
