@@ -37,6 +37,11 @@ def same_words(question: str, a: str, b: str) -> bool:  # noqa: ARG001 - an equi
     return normalise(a) == normalise(b)
 
 
+def same_reading(question: str, a: str, b: str) -> bool:  # noqa: ARG001
+    """Whether the two are one answer: for labels, numbers, objects and quotes, which have one spelling each."""
+    return a == b
+
+
 def mutual_entailment(entails: Callable[[str, str], bool]) -> Equivalent:
     """The equivalence of Farquhar et al.: each answer, behind its question, entails the other."""
 
@@ -87,8 +92,9 @@ def measure_confidences(
             found[id_] |= _p_true(answer)
     if {"self_consistency", "semantic_entropy"} & set(kinds):
         draws = _draws(model, work, requests, folder, should_stop)
+        same = equivalent or (same_words if work.suite.task in ("answer", "generate") else same_reading)
         for record, sample in zip(work.records, samples, strict=True):
-            found[record.id] |= _agreement(work, record, sample, draws[record.id], equivalent or same_words)
+            found[record.id] |= _agreement(work, record, sample, draws[record.id], same)
     return [replace(sample, confidences=found[sample.id]) for sample in samples]
 
 

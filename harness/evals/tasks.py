@@ -143,9 +143,16 @@ def _as_text(suite: Suite, parsed: Any, answer: Answer) -> str | None:
     """One spelling for one answer, so that equal answers are equal texts."""
     if suite.task == "multi_label":
         return ", ".join(sorted(parsed))
+    if suite.task == "number":
+        return ", ".join(map(_spelled_number, parsed if isinstance(parsed, list) else [parsed]))
     if suite.task == "spans":
         return json.dumps([span.get("text") for span in parsed], ensure_ascii=False)
     return json.dumps(parsed, ensure_ascii=False, sort_keys=True) if suite.task == "extract" else answer.text
+
+
+def _spelled_number(parsed: dict[str, Any]) -> str:
+    unit = "percent" if parsed["is_percent"] else parsed["unit"]
+    return f"{parsed['number'] * parsed['scale']:.12g} {unit}".rstrip()
 
 
 def _token_confidences(answer: Answer) -> dict[str, float]:

@@ -194,3 +194,17 @@ def test_embeddings_are_compared_by_cosine_and_computed_once() -> None:
 def test_words_are_compared_after_normalisation() -> None:
     assert same_words("q", "The Paris.", "paris")
     assert not same_words("q", "Paris", "Lyon")
+
+
+def test_numbers_agree_by_their_value_and_lists_of_labels_by_their_members(tmp_path: Path) -> None:
+    kinds = {"kinds": ["self_consistency", "semantic_entropy"], "samples": 3}
+    texts = {0: "The answer is 1,200.", 1: "1200", 2: "1.2 thousand", 3: "120"}
+    drawn = iter((1, 2, 3))
+    reply = lambda request: Answer(request.id, text=texts[next(drawn) if request.temperature else 0])  # noqa: E731
+
+    (sample,) = run(
+        Told(reply), make_work(tmp_path, suite("number", confidence=kinds), {"target": 1200}), tmp_path
+    )
+
+    assert sample.confidences["self_consistency"] == pytest.approx(2 / 3)
+    assert sample.confidences["semantic_entropy"] == pytest.approx(0.6365141682948128)

@@ -144,8 +144,10 @@ def test_perplexity_without_usable_numbers_is_an_error_and_not_a_score(
     [
         ("answer", ["Paris", "City of Paris"], "paris.", "paris.", 1.0, {}),
         ("generate", "x", "y", "y", 0.0, {"scorers": ["exact"]}),
-        ("number", 1200, "The answer is 1,200.", "The answer is 1,200.", 1.0, {}),
-        ("number", {"value": 5, "unit": "mg"}, "about 6 mg", "about 6 mg", 0.0, {}),
+        ("number", 1200, "The answer is 1,200.", "1200", 1.0, {}),
+        ("number", -2.5, "(2.5) million%, I mean -2.5", "-2.5", 1.0, {}),
+        ("number", "12.5%", "12.5 per cent", "12.5 percent", 1.0, {}),
+        ("number", {"value": 5, "unit": "mg"}, "about 6 mg", "6 mg", 0.0, {}),
         ("multi_label", ["b", "a"], '["a", "b"]', "a, b", 1.0, {"labels": ["a", "b", "c"]}),
         ("multi_label", ["b", "a"], "a, c", "a, c", 0.5, {"labels": ["a", "b", "c"]}),
         ("multi_label", [], "none", "", 1.0, {"labels": ["a", "b", "c"]}),
