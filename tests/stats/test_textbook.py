@@ -44,7 +44,7 @@ from harness.stats.power import (
 from harness.stats.ppi import corrected_bounds, corrected_mean
 from harness.stats.proportions import Count, newcombe, newcombe_at, wilson, wilson_at
 from harness.stats.quantiles import quantile_interval, quantile_lower_bound, quantile_upper_bound
-from harness.stats.sequential import Claim, paired_claim
+from harness.stats.sequential import Betting, Claim, paired_claim
 from harness.stats.survey import student_quantile
 
 
@@ -538,3 +538,66 @@ def test_students_quantile_is_scipys(freedom: int) -> None:
         assert student_quantile(probability, freedom) == pytest.approx(
             stats.t.ppf(probability, freedom), rel=2e-3
         )
+
+
+# The betting test
+
+
+def bets(scores: list[float], claim: Claim) -> list[tuple[float, float]]:
+    """Log-wealth of both players after each score, as the published rule has it, in its plainest form."""
+    m = (claim.threshold - claim.low) / (claim.high - claim.low)
+    prior = m * (1 - m) if claim.prior_variance is None else claim.prior_variance
+    seen, squares, wealth = 20 * m, 20 * prior, [0.0, 0.0]
+    path = []
+    for n, score in enumerate(scores):
+        x = (score - claim.low) / (claim.high - claim.low)
+        variance, left = max(squares / (20 + n), 1e-6), max(claim.n_max - n, 1)
+        needed = [
+            max(math.log(1 / error) - w, 0.05)
+            for error, w in zip((claim.alpha, claim.beta), wealth, strict=True)
+        ]
+        up = min(math.sqrt(2 * needed[0] / (left * variance)), 0.9 / m)
+        down = min(math.sqrt(2 * needed[1] / (left * variance)), 0.9 / (1 - m))
+        wealth = [wealth[0] + math.log(1 + up * (x - m)), wealth[1] + math.log(1 - down * (x - m))]
+        seen += x
+        squares += (x - seen / (20 + n + 1)) ** 2
+        path.append((wealth[0], wealth[1]))
+    return path
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        Claim(0.7, 60), Claim(0.7, 60, 0.01, 0.2), Claim(-0.05, 60, 0.05, 0.05, -1.0, 1.0),
+        paired_claim(0.05, 60, 0.1), Claim(0.9, 30), Claim(0.05, 8), Claim(1.5, 60, low=0.0, high=2.0),
+    ],
+)  # fmt: skip
+def test_the_betting_test_is_the_published_rule(claim: Claim) -> None:
+    draw = np.random.default_rng(8)
+    for rate in (0.05, 0.4, 0.7, 0.97):
+        scores = [float(one) for one in np.where(draw.random(60) < rate, claim.high, claim.low)]
+        path = bets(scores, claim)
+        test = Betting(claim)
+        goals = -math.log(claim.alpha), -math.log(claim.beta)
+        for n, (score, (up, down)) in enumerate(zip(scores, path, strict=True), 1):
+            decision = test.add(score)
+            best = [max(0.0, *(step[side] for step in path[:n])) for side in (0, 1)]
+            assert decision == ("PASS" if up >= goals[0] else "FAIL" if down >= goals[1] else None)
+            assert test.outcome.n == n
+            assert (test.outcome[2], test.outcome[3]) == pytest.approx(
+                (math.exp(-best[0]), math.exp(-best[1]))
+            )
+            if decision:
+                break
+
+
+def test_scores_between_the_ends_are_bet_on_as_they_are() -> None:
+    claim = Claim(0.6, 40)
+    scores = [float(one) for one in np.random.default_rng(9).random(40)]
+    test = Betting(claim)
+    for score in scores:
+        test.add(score)
+    path = bets(scores, claim)
+    n = test.outcome.n
+
+    assert test.outcome[2] == pytest.approx(math.exp(-max(0.0, *(step[0] for step in path[:n]))))
