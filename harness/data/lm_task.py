@@ -204,7 +204,8 @@ class _Shots:
 
     def _shown(self, example: Doc) -> str:
         turn = _turn(self._task, example)
-        answer = turn.target[0] if isinstance(turn.target, list) else turn.target
+        targets = turn.target if isinstance(turn.target, list) else [turn.target]
+        answer = targets[0] if targets else None
         if turn.choices is not None and isinstance(answer, int):
             answer = _gold(answer, turn.choices)
         if not isinstance(answer, str):

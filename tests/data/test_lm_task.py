@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from harness.data.check import check
 from harness.data.lm_docs import read_docs
 from harness.data.lm_task import task_records
 from harness.data.lm_template import lm_template_problems, render
 from harness.data.records import Record, RecordsError
-from harness.errors import DataError, Problem, SpecError
+from harness.errors import DataError, HarnessError, Problem, SpecError
 from harness.specs.load import load_suite
 
 CHOICE = """\
@@ -296,3 +299,29 @@ def test_documents_that_can_t_be_read_are_refused(tmp_path: Path, name: str, tex
 def test_a_task_that_includes_itself_ends(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="8 deep"):
         load_suite(task(tmp_path, "include: task.yaml\n"))
+
+
+JUNK = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=100)
+@given(st.sampled_from(sorted(DOCS[0])), JUNK, st.sampled_from([CHOICE, WRITTEN]))
+def test_documents_with_junk_in_any_field_are_rendered_or_refused(key: str, junk: object, text: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = task(
+            Path(folder), text + "num_fewshot: 1\nfewshot_split: test\n", [{**DOCS[0], key: junk}, DOCS[1]]
+        )
+        try:
+            found = task_records(path, None)
+        except HarnessError:
+            return
+    assert all(one.input.strip() and one.targets and one.id and one.unit for one in found)
+    assert all(set(one.targets) <= set(one.options) for one in found if one.options)
