@@ -32,7 +32,8 @@ def inspect_name(log: Log) -> str:
 
 def inspect_eval(log: Log) -> bytes:
     """The log as an `.eval` file."""
-    samples = [_sample(log, sample) for sample in log.samples]
+    eval_id = _id(log, "eval")
+    samples = [_sample(log, sample, eval_id) for sample in log.samples]
     summaries = [_summary(sample) for sample in samples]
     header = _header(log)
     start = {key: header[key] for key in ("version", "eval", "plan")}
@@ -103,7 +104,7 @@ def _totals(name: str, values: Sequence[float]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _sample(log: Log, sample: Sample) -> dict[str, Any]:
+def _sample(log: Log, sample: Sample, eval_id: str) -> dict[str, Any]:
     asked, said = log.inputs.get(sample.id, ""), sample.output if sample.output is not None else sample.answer
     usage = {
         "input_tokens": sample.prompt_tok, "output_tokens": sample.output_tok,
@@ -121,7 +122,7 @@ def _sample(log: Log, sample: Sample) -> dict[str, Any]:
         "scores": {name: _score(value, sample) for name, value in _scores(log, sample).items()},
         "metadata": _metadata(sample), "store": {}, "events": [], "attachments": {},
         "model_usage": {log.model: usage} if usage["total_tokens"] else {},
-        "uuid": sha256_text(f"{_id(log, 'eval')} {sample.id}")[:ID_CHARS],
+        "uuid": sha256_text(f"{eval_id} {sample.id}")[:ID_CHARS],
     }  # fmt: skip
     if sample.error is not None:
         data["error"] = {"message": sample.error, "traceback": "", "traceback_ansi": ""}
