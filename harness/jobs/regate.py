@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.errors import DataError
-from harness.evals.gate import BASELINE, Evidence, applies, combine, judge, stale
+from harness.evals.calibrate import needs_calibration
+from harness.evals.gate import BASELINE, Evidence, Planned, applies, combine, judge, stale
 from harness.evals.ledger import METRIC as ATTEMPT_METRIC
 from harness.evals.ledger import Attempt
 from harness.evals.results import RuleVerdict, Sample, Verdict
@@ -20,11 +21,12 @@ from harness.files import read_json
 from harness.specs.gate import Gate
 
 if TYPE_CHECKING:
+    from harness.evals.calibrate import Calibration
     from harness.evals.repeat import Noise
 
+CALIBRATION, PLAN = "calibration.json", "plan.json"
+"""Beside a suite's samples: what its calibration split gave, and the items that a watched run was planned to score."""
 _DEFAULT_MAX_ERROR_FRAC = 0.02
-_NEEDS_MORE = ("coverage", "abstention", "memory_mb")
-"""Metrics whose evidence is more than samples: what was fitted or measured beside them is not judged anew."""
 
 
 class Rules(NamedTuple):
@@ -160,9 +162,32 @@ def _evidence(
     return Evidence(
         samples, _max_error_frac(folder, suite),
         latencies_ms=[float(ms) for ms in read_json(latency)["ms"]] if latency.exists() else (),
-        size_bytes=_size_bytes(folder, stage), earlier=earlier,
+        size_bytes=_size_bytes(folder, stage), earlier=earlier, memory_mb=_memory_mb(folder, stage),
+        planned=_planned(here / stage / suite / PLAN), calibration=_calibration(here / stage / suite / CALIBRATION),
         noise=_noise(noise),
     )  # fmt: skip
+
+
+def _planned(path: Path) -> list[Planned]:
+    """The items that a run which could stop early was planned to score; empty for any other."""
+    found = read_json(path) if path.exists() else []
+    return [Planned(id_, unit, tuple(gold), slices) for id_, unit, gold, slices in found]
+
+
+def _calibration(path: Path) -> Calibration | None:
+    if not path.exists():
+        return None
+    from harness.evals.calibrate import Calibration
+
+    return Calibration.from_json(read_json(path))
+
+
+def _memory_mb(folder: Path, stage: str) -> float | None:
+    """What was measured of the file that the verdict on disk is about."""
+    path, disk = folder / "stages" / stage / "fidelity.json", _verdict_on_disk(folder, stage)
+    found = read_json(path) if path.exists() else {}
+    is_it = disk is not None and found.get("identity") == disk.identity
+    return float(found["child_peak_mb"]) if is_it else None
 
 
 def _noise(path: Path) -> Noise | None:
@@ -212,11 +237,17 @@ def _completed(
 
 
 def _can_judge(gate: Gate, evidence: Mapping[str, Evidence], only: str) -> bool:
-    """Whether samples are all that the rule needs, and those are there."""
-    if gate.metric in _NEEDS_MORE or gate.design != "fixed" or gate.calibrated or gate.population == "frozen":
-        return False
+    """Whether all that the rule needs is on disk; the records of a frozen suite are not."""
     shown = evidence.get(gate.suite or only)
-    return gate.versus is None or shown is None or bool(shown.earlier.get(gate.versus))
+    if shown is None or gate.population == "frozen":
+        return gate.population != "frozen"
+    needs = (
+        (gate.design == "sequential", bool(shown.planned)),
+        (needs_calibration([gate]), shown.calibration is not None),
+        (gate.metric == "memory_mb", shown.memory_mb is not None),
+        (gate.versus is not None, bool(shown.earlier.get(gate.versus or ""))),
+    )
+    return all(is_there for is_asked, is_there in needs if is_asked)
 
 
 def _numbers(rules: Sequence[RuleVerdict]) -> set[tuple[Any, ...]]:

@@ -150,6 +150,8 @@ class Stages:
         """The samples, as many as the rules need; more of them where the noise floor asks for more certainty."""
         work, watch = self._work(stage, name, "eval"), self._watch(stage, name)
         path = self._folder / stage / name / "samples.jsonl"
+        if any(gate.design == "sequential" for gate in self._rules(stage, name)):
+            write_json(path.with_name("plan.json"), [list(item) for item in self._planned(name)])
         event, should_stop = self._progress.event, self._progress.should_stop
         samples = evaluate(model, work, path, on_event=event, should_stop=should_stop, watch=watch)
         if len(samples) == len(work.records):

@@ -15,6 +15,7 @@ from harness.files import write_json
 from harness.jobs.journal import Journal
 from harness.jobs.orders import load_order
 from harness.jobs.progress import Progress
+from harness.jobs.regate import judge_again
 from harness.jobs.stages import Stages, parity_rule
 from harness.models.base import Answer, ChoiceRequest, Identity, Prompt
 from tests.evals.builders import sample
@@ -73,9 +74,14 @@ def stages(run: Path, *gates: dict[str, Any], calibration: int = 0, n: int = 600
     write_json(run / "tiny.yaml", {**SUITE, "records": records})
     (run / "eval.jsonl").write_text(lines(0, n))
     (run / "calibration.jsonl").write_text(lines(10_000, calibration))
-    write_json(run / "manifest.json", {"options": {"recipe": str(run / "recipe.yaml")}})
+    loaded = load_order(run / "recipe.yaml", None)
+    document = {"recipe": recipe, "suites": {"tiny": SUITE}}
+    options = {"recipe": str(run / "recipe.yaml")}
+    write_json(
+        run / "manifest.json", {"options": options, "document": document, "lock": loaded.lock["digest"]}
+    )
     progress = Progress(Journal(run / "events.jsonl"), run, [("x", "x")])
-    return Stages(run, load_order(run / "recipe.yaml", None), progress)
+    return Stages(run, loaded, progress)
 
 
 def test_a_stage_whose_rules_are_all_sequential_asks_no_more_than_they_need(tmp_path: Path) -> None:
@@ -134,6 +140,22 @@ def test_without_calibration_records_such_a_rule_stays_open(tmp_path: Path) -> N
 
     assert verdict.verdict is State.INCONCLUSIVE
     assert "calibration split was not scored" in verdict.rules[-1].reason
+
+
+def test_a_stage_is_judged_again_from_what_is_on_disk_alone(tmp_path: Path) -> None:
+    rules = [
+        {"metric": "accuracy", "at_least": 0.7, "design": "sequential"},
+        {"metric": "coverage", "target": 0.9, "at_least": 0.8},
+        {"metric": "abstention", "precision": 0.9, "at_least": 0.3},
+        {"metric": "brier", "at_most": 0.9, "calibrated": True},
+    ]
+    for name, asked in (("whole", rules), ("early", rules[:1])):
+        verdict, _ = stages(tmp_path / name, *asked, calibration=200).run("adapter", "m", Sure)
+
+        again = judge_again(tmp_path / name, "adapter")
+
+        assert (again.kept, again.is_same) == ((), True)
+        assert again.measured.rules == verdict.rules
 
 
 def test_calibration_records_that_the_gate_judges_end_the_run(tmp_path: Path) -> None:
