@@ -65,7 +65,7 @@ def test_a_release_runs_through_all_stages_and_verifies(harness: Harness, tmp_pa
 def test_an_adapter_that_fails_its_gate_is_not_exported(
     harness: Harness, project: Path, tmp_path: Path
 ) -> None:
-    (project / "strict.yaml").write_text(recipe(at_least=0.9).replace("recipe: tiny", "recipe: strict"))
+    (project / "strict.yaml").write_text(recipe(at_least=0.85).replace("recipe: tiny", "recipe: strict"))
 
     done = harness("release", "strict.yaml", "--json")
 
