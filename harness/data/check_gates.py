@@ -17,6 +17,7 @@ from harness.specs.yaml import Loc, YamlDocument, describe
 from harness.stats.multiplicity import alpha_for_attempt
 from harness.stats.planning import detectable_gap, detectable_margin, planned_worth
 from harness.stats.power import fewest_items
+from harness.stats.sequential import Betting, Claim
 from harness.stats.survey import effective_lower, effective_sample
 from harness.text import nearest, visible
 
@@ -159,9 +160,11 @@ def _check_power(yaml: YamlDocument, loc: Loc, gate: Gate, checked: Checked) -> 
         most = max(map(len, parts.values()))
         found = f"every {gate.per_words} has fewer than min_n {gate.min_n} eval records"
         yield yaml.problem(loc, found, "", f"the rule would judge nothing; the most is {most}")
-    hopeless = {name: units for name, units in judged.items() if _best_bound(units, gate.alpha) < threshold}
+    hopeless = {name: units for name, units in judged.items() if not _can_pass(gate, units, threshold)}
     if hopeless:
-        yield yaml.problem((*loc, key), f"{bound:g}", "", _hopeless_words(hopeless, threshold, gate.alpha))
+        words = _hopeless_words(hopeless, threshold, gate.alpha)
+        hint = "" if gate.design == "fixed" else "; one by one it takes more: use design: fixed"
+        yield yaml.problem((*loc, key), f"{bound:g}", "", words + hint)
 
 
 def _as_first_attempt(yaml: YamlDocument, gate: Gate) -> Gate:
@@ -215,6 +218,15 @@ def _parts(gate: Gate, records: Sequence[Record]) -> dict[str, list[str]]:
         for name in names:
             parts.setdefault(name, []).append(record.unit)
     return parts
+
+
+def _can_pass(gate: Gate, units: Sequence[str], threshold: float) -> bool:
+    """Whether the rule passes where every item is right."""
+    if gate.design == "fixed" or not 0.0 < threshold < 1.0:
+        return _best_bound(units, gate.alpha) >= threshold
+    n = min(len(set(units)), gate.n_max or len(units))
+    # The test bets a part of its wealth at most, so near 1 and with few units even hits alone don't win enough.
+    return Betting(Claim(threshold, n, gate.alpha, gate.beta)).extend([1.0] * n).decision == "PASS"
 
 
 def _best_bound(units: Sequence[str], alpha: float) -> float:

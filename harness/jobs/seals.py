@@ -18,6 +18,7 @@ _EVIDENCE = (
     "*/samples.jsonl",
     "*/noise.json",
     "*/calibration.json",
+    "*/plan.json",
     "latency.json",
     "fidelity.json",
     "verdict.json",

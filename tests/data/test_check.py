@@ -128,6 +128,11 @@ def test_five_mistakes_of_five_kinds_give_five_lines_at_once(folder: Path) -> No
             "Court (40 items in 40 units), Law",
         ),
         ("metric: accuracy, at_least: 1.0", "gates[1].at_least", "no number of items"),
+        (
+            "metric: accuracy, at_least: 0.9, design: sequential, n_max: 36",
+            "gates[1].at_least",
+            "one by one it takes more",
+        ),
         ("metric: truncated_rate, at_most: 0.01", "gates[1].at_most", "can never PASS"),
     ],
 )
