@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -30,6 +32,8 @@ from harness.specs.suite import SCORED_BY_LOGPROB, ScorerSpec, Suite
 OnEvent = Callable[..., None]
 ShouldStop = Callable[[], bool]
 NOISE_FILE = "noise.json"
+EVENT_S = 0.25
+"""Least time between two events of running totals."""
 WATCHED = 64
 """Records that are asked between two looks of a watch."""
 
@@ -103,13 +107,11 @@ def _first_phase(
     def score() -> None:
         fresh = islice(log.answers.values(), len(samples), log.synced)  # both grow in one order
         made = [to_sample(work, records[answer.id], answer) for answer in fresh]
-        if samples and not made:
-            return
         if made:
             shown.commit(len(samples), made)
         samples.update((sample.id, sample) for sample in made)
         tally.add(made)
-        on_event("eval.batch", **tally.event())
+        tally.tell(on_event)
 
     try:
         score()
@@ -118,6 +120,7 @@ def _first_phase(
                 break
             ask(model, asked, log, should_stop=should_stop, on_disk=score)
     finally:
+        tally.tell(on_event, is_last=True)
         log.close()
         shown.close()
     return [samples[record.id] for record in work.records if record.id in samples], log.answers
@@ -194,6 +197,7 @@ class Tally:
     def __init__(self, work: Work) -> None:
         self.total = len(work.records)
         self.done = self.correct = self.errors = 0
+        self._told, self._told_at = -1, -math.inf
         self._work = work
         self._slices: dict[str, list[float]] = {}
 
@@ -206,6 +210,13 @@ class Tally:
                 counts = self._slices.setdefault(name, [0, 0])
                 counts[0] += 1
                 counts[1] += sample.score
+
+    def tell(self, on_event: OnEvent, *, is_last: bool = False) -> None:
+        """Tells what has not been told, at most once in `EVENT_S` but for the last time."""
+        now = time.monotonic()
+        if self.done > self._told and (is_last or now - self._told_at >= EVENT_S):
+            self._told, self._told_at = self.done, now
+            on_event("eval.batch", **self.event())
 
     def event(self) -> dict[str, Any]:
         return {

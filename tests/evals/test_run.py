@@ -8,12 +8,14 @@ import pytest
 
 from harness.data.records import Record
 from harness.errors import CancelledError, DataError, RunDiedError, StatsError
-from harness.evals.run import Work, evaluate
+from harness.evals import run as run_module
+from harness.evals.run import Tally, Work, evaluate
 from harness.models.base import Answer, ChoiceRequest, Identity, Prompt
 from harness.scoring import scorers as scorers_module
 from harness.scoring.item import Item, Score
 from harness.scoring.labels import label as label_score
 from harness.specs.suite import ScorerSpec, Suite
+from tests.evals.builders import sample
 
 SUITE = Suite.model_validate(
     {
@@ -214,4 +216,19 @@ def test_events_are_as_many_as_syncs_and_not_as_batches(tmp_path: Path) -> None:
     )  # type: ignore[arg-type]  # fmt: skip
 
     assert (told[0], told[-1]) == (0, 3000)
+    assert len(set(told)) == len(told)
     assert len(told) < 100, "there were 1,000 batches"
+
+
+def test_running_totals_are_told_four_times_a_second_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, told = 0.0, []
+    monkeypatch.setattr(run_module.time, "monotonic", lambda: now)
+    tally = Tally(work(1000))
+    for number in range(1000):
+        now = number / 100
+        tally.add([sample(number)])
+        tally.tell(lambda name, **data: told.append(data["done"]))
+    tally.tell(lambda name, **data: told.append(data["done"]), is_last=True)
+    tally.tell(lambda name, **data: told.append(data["done"]), is_last=True)
+
+    assert (len(told), told[0], told[1], told[-1]) == (41, 1, 26, 1000)
