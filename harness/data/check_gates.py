@@ -11,7 +11,7 @@ from harness.data.check_suite import Checked
 from harness.data.records import Record
 from harness.data.slices import crossed_names
 from harness.errors import Problem
-from harness.specs.gate import EDGE_METRICS, LESS_IS_BETTER, RATES, Gate
+from harness.specs.gate import CALIBRATED_METRICS, EDGE_METRICS, LESS_IS_BETTER, RATES, Gate
 from harness.specs.suite import Suite
 from harness.specs.yaml import Loc, YamlDocument, describe
 from harness.stats.multiplicity import alpha_for_attempt
@@ -23,6 +23,8 @@ from harness.text import nearest, visible
 
 CHAIN = ("base", "adapter", "merged", "f16")
 """Stages before the quants, in their order."""
+TOKEN_CONFIDENCES = ("mean_logprob", "min_logprob")
+"""Confidences that every written answer has."""
 MAX_SLICES = 3
 """Slices that a problem names."""
 
@@ -46,6 +48,7 @@ def check_gates(
             problems += _check_suite_name(yaml, loc, gate, suites)
         if (checked := _suite_of(gate, suites)) is not None and checked.suite is not None:
             problems += _check_per(yaml, loc, gate, checked.suite)
+            problems += _check_evidence(yaml, loc, gate, checked.suite, checked)
             held = _as_first_attempt(yaml, gate)
             problems += _check_power(yaml, loc, held, checked)
             problems += _check_margin(yaml, loc, held, checked)
@@ -142,6 +145,24 @@ def _check_per(yaml: YamlDocument, loc: Loc, gate: Gate, suite: Suite) -> Iterat
             if key not in suite.slices:
                 hint = _nearest(key, list(suite.slices))
                 yield yaml.problem(here, describe(key), f"a slice that {suite.suite} declares", hint)
+
+
+def _check_evidence(
+    yaml: YamlDocument, loc: Loc, gate: Gate, suite: Suite, checked: Checked
+) -> Iterator[Problem]:
+    """Scores, confidences and calibration records that the suite does not have."""
+    scorers = [spec.score_name for spec in suite.scorers]
+    if gate.score is not None and scorers and gate.score not in scorers:
+        wanted = f"a scorer of {suite.suite}"
+        yield yaml.problem((*loc, "score"), describe(gate.score), wanted, _nearest(gate.score, scorers))
+    known = (*suite.confidence.kinds, *TOKEN_CONFIDENCES)
+    if gate.confidence is not None and gate.confidence not in known:
+        here, hint = (*loc, "confidence"), _nearest(gate.confidence, known)
+        yield yaml.problem(here, describe(gate.confidence), f"one that {suite.suite} measures", hint)
+    is_calibrated = gate.metric in CALIBRATED_METRICS or gate.calibrated
+    if is_calibrated and checked.splits is not None and not checked.splits["calibration"]:
+        hint = "give a calibration file, or `calibration_frac`, which takes units of the training records"
+        yield yaml.problem(loc, f"{suite.suite} has no calibration records", "some", hint)
 
 
 def _check_power(yaml: YamlDocument, loc: Loc, gate: Gate, checked: Checked) -> Iterator[Problem]:

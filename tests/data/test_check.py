@@ -133,6 +133,8 @@ def test_five_mistakes_of_five_kinds_give_five_lines_at_once(folder: Path) -> No
             "gates[1].at_least",
             "one by one it takes more",
         ),
+        ("metric: coverage, target: 0.9, at_least: 0.8", "gates[1]", "calibration_frac"),
+        ("metric: confidence_gap, within: 0.1, calibrated: true", "gates[1]", "calibration_frac"),
         ("metric: truncated_rate, at_most: 0.01", "gates[1].at_most", "can never PASS"),
     ],
 )
@@ -141,6 +143,20 @@ def test_a_rule_that_cannot_work_is_named(folder: Path, gate: str, key: str, wor
 
     assert set(problems) == {key}
     assert words in f"{problems[key].found} {problems[key].wanted} {problems[key].hint}"
+
+
+def test_a_confidence_and_a_score_that_the_suite_does_not_have_are_named(folder: Path) -> None:
+    suite = (folder / "clauses.yaml").read_text()
+    (folder / "clauses.yaml").write_text(suite + "\nscorers: [label]\n")
+
+    problems = with_gate(
+        folder,
+        "metric: abstention, precision: 0.9, at_least: 0.5, confidence: p_tru",
+        "metric: score, score: lable, at_least: 0.5",
+    )
+
+    assert "mean_logprob" in problems["gates[1].confidence"].hint
+    assert problems["gates[2].score"].hint == "nearest: label"
 
 
 @pytest.mark.parametrize(
