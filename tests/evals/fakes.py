@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -91,6 +90,3 @@ def run(model: Told, work: Work, folder: Path, **more: Any) -> list[Sample]:
         model, work, folder / "out" / "samples.jsonl", on_event=lambda *_a, **_k: None,
         should_stop=lambda: False, **more,
     )  # type: ignore[arg-type]  # fmt: skip
-
-
-LOG = {word: math.log(value) for word, value in {"half": 0.5, "quarter": 0.25, "tenth": 0.1}.items()}
