@@ -92,6 +92,13 @@ class AnswerLog:
             if self._clock() - self._synced_at >= SYNC_S:
                 self._sync()
 
+    def drop_group(self) -> None:
+        """Forgets the answers since the last group: their batch turned out to be no good."""
+        with self._lock:
+            for answer in self._group:
+                del self.answers[answer.id]
+            self._group = []
+
     def sync(self) -> None:
         """All answers are on disk when this returns."""
         with self._lock:
@@ -160,8 +167,12 @@ def ask(
             log.sync()
             on_disk()
             raise CancelledError(f"stopped after {len(log.answers)} of {len(requests)} answers")
-        for answer in _in_step(model, missing):
-            log.take(answer)
+        try:
+            for answer in _in_step(model, missing):
+                log.take(answer)
+        except RunDiedError:
+            log.drop_group()
+            raise
         log.end_group()
         if log.synced > told:
             told = log.synced
@@ -191,7 +202,7 @@ def _in_step(model: Model, requests: Sequence[Any]) -> Iterator[Answer]:
 def _out_of_step(model: Model, what: str) -> RunDiedError:
     return RunDiedError(
         f"{model.identity.kind} model: replies do not match the requests one to one: {what}",
-        hint="a defect of that model's code; the answers before it are kept",
+        hint="a defect of that model's code; the batches before this one are kept",
     )
 
 

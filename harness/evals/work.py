@@ -37,7 +37,8 @@ class Prompts:
     """Records as prompts, behind the same examples."""
 
     def __init__(self, work: Work) -> None:
-        """
+        """Puts the training records in the order of the draw.
+
         Raises:
             DataError: two records have one id, or examples are wanted and can't be had.
         """

@@ -124,6 +124,19 @@ def test_replies_that_are_not_one_to_one_stop_the_run(tmp_path: Path, break_up: 
         run(model, tmp_path / "s.jsonl")
 
 
+def test_no_answer_of_a_batch_that_went_wrong_is_kept(tmp_path: Path) -> None:
+    broken, sound = Counting(), Counting()
+    broken.shuffle = lambda answers: (
+        answers if broken.asked[-1] != "r5" else [answers[0], answers[2], answers[1]]
+    )
+    with pytest.raises(RunDiedError, match="'r5' came, wanted the reply to 'r4'"):
+        run(broken, tmp_path / "s.jsonl")
+
+    run(sound, tmp_path / "s.jsonl")
+
+    assert sound.asked == ["r3", "r4", "r5", "r6", "r7"]
+
+
 def test_two_records_of_one_id_are_refused(tmp_path: Path) -> None:
     asked = work(2)
     doubled = replace(asked, records=(asked.records[0], asked.records[0]))
