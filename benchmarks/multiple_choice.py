@@ -43,7 +43,7 @@ TARGETS = {"0-shot": 1.5, "5-shot": 3.0, "5-shot, one set": 3.0}
 AGREEMENT = 1e-3
 BATCH_SIZES = (1, 4, 8, 16)
 """That the peer is tried with; larger ones need gigabytes for logits at the longest questions."""
-TUNING_ITEMS = 16
+TUNING_ITEMS = 6
 
 
 class Question(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 HEAD_ROWS = 128
@@ -24,9 +24,11 @@ class Readout:
     of logits itself.
     """
 
-    def __init__(self, network: Any, device: str) -> None:
+    def __init__(self, network: Any, device: str, decode: Callable[..., Any] | None = None) -> None:
+        """Looks which kind of network it is; `decode` gives the last hidden states faster than its own decoder."""
         import torch
 
+        self._decode = decode
         self._network = network
         self._decoder = network.get_decoder()
         self._head = network.get_output_embeddings()
@@ -44,12 +46,16 @@ class Readout:
 
         rows = torch.tensor(places.rows)
         if self._is_plain:
-            return self._decoder(**inputs).last_hidden_state[rows, torch.tensor(places.ats)]
+            return self._hidden(**inputs)[rows, torch.tensor(places.ats)]
         kept = sorted(set(places.ats))
         place = {at: index for index, at in enumerate(kept)}
         ats = torch.tensor([place[at] for at in places.ats])
         keep = torch.tensor(kept, device=inputs["input_ids"].device)
         return self._network(**inputs, logits_to_keep=keep).logits[rows, ats]
+
+    def _hidden(self, **inputs: Any) -> Any:
+        """The last hidden states, (rows, tokens, size)."""
+        return self._decode(**inputs) if self._decode else self._decoder(**inputs).last_hidden_state
 
     def logits(self, states: Any) -> Any:
         """The logits in float32, (…, vocab)."""

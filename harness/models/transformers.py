@@ -11,6 +11,7 @@ from typing import Any
 from harness.models.answering import AnsweringModel, ChoiceRow, Generated, GenerateRow
 from harness.models.attention import use_grouped_attention
 from harness.models.chat import load_chat
+from harness.models.decoder import plain_decoder
 from harness.models.feeding import Feeder, Segment, TreeRow
 from harness.models.identity import checkpoint_identity
 from harness.models.linear import pack_linear_layers
@@ -68,7 +69,7 @@ class TransformersModel(AnsweringModel):
         self.context_tok = _context_tok(network.config)
         groups = use_grouped_attention(network, self.device)
         pack_linear_layers(network)
-        self._readout = Readout(network, self.device)
+        self._readout = Readout(network, self.device, plain_decoder(network, groups, self.dtype))
         self._feeder = Feeder(self._readout, device=self.device, dtype=self.dtype, groups=groups)
         self._room = Room(network.config, self.dtype, self.device, on_note or _warn)
         self._exact = exact
