@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness.data.records import Record
+from harness.data.records import MISSING, Record, at_path
 from harness.data.sources import SPLITS, files_of, load_split
 from harness.files import digest_json, sha256_file
 from harness.specs.suite import Suite
@@ -50,14 +50,16 @@ def file_lineage(path: Path) -> FileLineage:
     return FileLineage(path.name, path.stat().st_size, sha256_file(path))
 
 
-def records_digest(records: Sequence[Record]) -> str:
+def records_digest(records: Sequence[Record], also: Sequence[str] = ()) -> str:
     """One digest for what the records say, in their order: id, input, context, options, golds, slices, unit.
 
-    What else a line holds (`raw`) has no part in it, and neither has the file's layout.
+    `also` are dotted paths of more that counts, such as what a scorer reads by the setting `scale_field`. What else
+    a line holds (`raw`) has no part in it, and neither has the file's layout.
     """
     return digest_json(
         [
             [r.id, r.input, r.context, list(r.options), list(r.targets), r.target, r.slices, r.unit]
+            + [None if (value := at_path(r.raw, path)) is MISSING else value for path in also]
             for r in records
         ]
     )

@@ -129,12 +129,16 @@ def code_digest(rooms: Sequence[str]) -> str:
 def _suite_part(suite: Suite, splits: Mapping[Split, list[Record]]) -> dict[str, Any]:
     # Reading records takes much that looking at a lock doesn't: a tenth of a second at start-up.
     from harness.data.lineage import records_digest
+    from harness.specs.suite import scored_fields
 
+    also = scored_fields(suite)
     return {
         "document": digest_json(suite.model_dump()),
         "template": digest_json(suite.prompt.model_dump()),
         "scorers": digest_json([scorer.model_dump() for scorer in suite.scorers]),
-        "records": {split: {"n": len(rs), "digest": records_digest(rs)} for split, rs in splits.items()},
+        "records": {
+            split: {"n": len(rs), "digest": records_digest(rs, also)} for split, rs in splits.items()
+        },
     }
 
 

@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
+from harness.data.lineage import records_digest
 from harness.data.records import Record
 from harness.errors import CancelledError
 from harness.evals.answers import AnswerLog, ask, requests_digest
@@ -27,7 +28,7 @@ from harness.files import digest_json, write_json
 from harness.models.base import Answer, Model, Requests
 from harness.scoring.item import Item
 from harness.scoring.scorers import MAX_PROVEN, checked_score, default_scorer, prove_scorer
-from harness.specs.suite import SCORED_BY_LOGPROB, ScorerSpec, Suite
+from harness.specs.suite import SCORED_BY_LOGPROB, ScorerSpec, Suite, scored_fields
 
 OnEvent = Callable[..., None]
 ShouldStop = Callable[[], bool]
@@ -186,9 +187,10 @@ def _item(
 
 
 def _scoring_digest(work: Work) -> str:
-    """The digest of scorers and golds: samples of another one are not the same scores."""
+    """The digest of scorers and records: samples of another one are not the same scores."""
     specs = [spec.model_dump() for spec in scorers_of(work.suite)]
-    return digest_json([work.suite.task, work.labels, specs, [record.targets for record in work.records]])
+    read_by_scorers = records_digest(work.records, scored_fields(work.suite))
+    return digest_json([work.suite.task, work.labels, specs, read_by_scorers])
 
 
 class Tally:

@@ -163,3 +163,14 @@ class Suite(Document):
     """Splits of which only a fixed random subset is used."""
     max_error_frac: Annotated[float, Field(ge=0.0, le=1.0)] = 0.02
     """More errors than this and the run cannot PASS."""
+
+
+def scored_fields(suite: Suite) -> tuple[str, ...]:
+    """Dotted paths of what scorers read in a record beside its golds: the settings that end in `_field`."""
+    named = {
+        str(value)
+        for scorer in suite.scorers
+        for key, value in scorer.settings.items()
+        if key.endswith("_field") and value
+    }
+    return tuple(sorted(named))

@@ -108,3 +108,17 @@ def test_a_lock_file_says_when_and_by_what_it_was_frozen(tmp_path: Path) -> None
     assert frozen["by"].keys() == {"harness", "python"}
     assert frozen["frozen"].endswith("+00:00")
     assert frozen["document"] == "r.yaml"
+
+
+def test_what_a_scorer_reads_in_a_record_is_locked_and_nothing_else_of_it() -> None:
+    scorer = ScorerSpec(name="number", settings={"scale_field": "meta.scale", "tolerance": 0.1})
+    suite = SUITE.model_copy(update={"scorers": (scorer,)})
+
+    def with_raw(**raw: Any) -> dict[str, Any]:
+        return lock(suite=suite, records=[dataclasses.replace(RECORDS[0], raw=raw), *RECORDS[1:]])
+
+    before = with_raw(meta={"scale": "million"}, note="a")
+    check_lock(before, with_raw(meta={"scale": "million"}, note="b"))
+    for raw in ({"meta": {"scale": "thousand"}}, {"meta": {}}, {}):
+        with pytest.raises(IntegrityError, match=r"records\.eval"):
+            check_lock(before, with_raw(**raw))
