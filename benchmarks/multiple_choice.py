@@ -2,6 +2,7 @@
 
     python benchmarks/multiple_choice.py                      makes the peer's environment when it is missing
     python benchmarks/multiple_choice.py --items 40 --repeats 5
+    python benchmarks/multiple_choice.py --agreement --items 200
 
 SmolLM2-135M-Instruct in float32 on `uncertainty/mmlu`: raw text without a chat template, the log-likelihood of each
 option's whole text after the question, 0-shot and 5-shot (the examples of the question's subject, as MMLU asks it; and
@@ -10,8 +11,8 @@ own, at the batch size that was the fastest of a few on a part of the same items
 turns, so that each pair of runs shares what else the machine does. Timed is all from texts to log-likelihoods,
 tokenizing included, with nothing kept from the run before. The ratio is the median over pairs.
 
-Writes benchmarks/results/multiple_choice.json and .md: numbers only. The exit code is 1 where a target is missed or
-the two disagree on a log-likelihood by more than 1e-3.
+Writes benchmarks/results/multiple_choice.json and .md, or agreement.json: numbers only. The exit code is 1 where a
+target is missed or the two disagree on a log-likelihood by more than 1e-3.
 
 Another system joins with a `System` of its own: `measure([ours(), ..., mine], ...)`, its process built on `serve`.
 """
@@ -84,6 +85,11 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--settings", nargs="+", choices=list(TARGETS), default=list(TARGETS))
+    parser.add_argument(
+        "--agreement",
+        action="store_true",
+        help="no timing: compare log-likelihoods, 0-shot, into agreement.json",
+    )
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--serve", metavar="FOLDER", help=argparse.SUPPRESS)
@@ -95,14 +101,21 @@ def main() -> int:
     if not (root / "uncertainty/mmlu").is_dir():
         print(f"{root}/uncertainty/mmlu is not there: give --data or HARNESS_DATA", file=sys.stderr)
         return 2 if options.data else 0
-    settings = {name: questions(root, name, options.items) for name in options.settings}
     systems = [ours(options.threads), lm_eval(options.threads)]
+    options.out.mkdir(exist_ok=True, parents=True)
+    if options.agreement:
+        found = agreement(systems, questions(root, "0-shot", options.items), options.threads)
+        (options.out / "agreement.json").write_text(
+            json.dumps({**found, "peer": list(PEER)}, indent=1) + "\n"
+        )
+        print(json.dumps(found))
+        return 0 if found["largest_difference"] <= AGREEMENT else 1
+    settings = {name: questions(root, name, options.items) for name in options.settings}
     report = {
         "model": MODEL, "dtype": "float32", "items": options.items, "repeats": options.repeats,
         "threads": options.threads, "peer": list(PEER), "machine": machine(),
         "settings": measure(systems, settings, options.repeats, options.threads),
     }  # fmt: skip
-    options.out.mkdir(exist_ok=True, parents=True)
     (options.out / "multiple_choice.json").write_text(json.dumps(report, indent=1) + "\n")
     (options.out / "multiple_choice.md").write_text(page(report))
     print(json.dumps(report) if options.json else page(report))
@@ -284,6 +297,22 @@ def compare(
             "largest_difference": largest_difference(first[0].logprobs, found[0].logprobs),
         }
         for system, size, found in zip(systems, sizes, runs, strict=True)
+    }
+
+
+def agreement(systems: Sequence[System], asked_for: list[Question], threads: int) -> dict[str, Any]:
+    """How far two systems' log-likelihoods of the same options are apart, and both accuracies; untimed."""
+    with ExitStack() as stack:
+        children = [stack.enter_context(started(system, threads)) for system in systems]
+        one, other = (
+            child.run(asked_for, min(system.batch_sizes, default=None)).logprobs
+            for system, child in zip(systems, children, strict=True)
+        )
+    return {
+        "items": len(asked_for),
+        "choices": sum(len(row) for row in one),
+        "largest_difference": largest_difference(one, other),
+        "accuracy": [accuracy(asked_for, one), accuracy(asked_for, other)],
     }
 
 

@@ -200,8 +200,8 @@ class AnsweringModel(ABC):
 
     def _prefix_in(self, ids: list[int]) -> Ids:
         """The longest known prefix of the ids that leaves at least one of them."""
-        fits = [one for one in self._shared.order if len(one) < len(ids) and tuple(ids[: len(one)]) == one]
-        return max(fits, key=len)
+        lengths = sorted({len(one) for one in self._shared.order if len(one) < len(ids)}, reverse=True)
+        return next(one for length in lengths if (one := tuple(ids[:length])) in self._shared.order)
 
     def _rows_of(self, request: ChoiceRequest) -> list[ChoiceRow]:
         found = self._choice_rows(request)
