@@ -1,12 +1,12 @@
 """Whether the tests notice when the arithmetic of the gate is wrong: one small error at a time.
 
-    python benchmarks/mutation.py                          all of the two rooms' files below; resumes where it stopped
+    python benchmarks/mutation.py                          all files below; resumes where it stopped
     python benchmarks/mutation.py harness/stats/power.py   one file
     python benchmarks/mutation.py --survivors              what is left, with line and change
     python benchmarks/mutation.py --again                  runs what survived once more, after tests were added
 
-Every comparison, arithmetic sign, boolean operator and number of `harness/stats/*.py` and `harness/evals/gate*.py`
-is changed, one a time: `<` to `<=`, `==` to `!=`, `is` to `is not`, `+` to `-`, `*` to `/`, `**` to `*`, `-x` to
+Every comparison, arithmetic sign, boolean operator and number of `harness/stats/*.py`, `harness/evals/gate*.py` and
+`harness/evals/rules/*.py` is changed, one a time: `<` to `<=`, `==` to `!=`, `is` to `is not`, `+` to `-`, `*` to `/`, `**` to `*`, `-x` to
 `x`, `and` to `or`, `not x` to `x`, `min` to `max`, True to False, a number n to n + 1. Texts of errors and
 reasons, annotations and docstrings are left alone. For each, the tests that execute the changed line are run until the
 first one fails, in a copy outside the checkout, with 50 examples of hypothesis that are always the same. A mutant that
@@ -44,7 +44,8 @@ RESULTS = Path(__file__).parent / "results" / "mutation.json"
 EQUIVALENT = Path(__file__).parent / "mutation_equivalent.json"
 TARGETS = {
     "harness/stats/*.py": ("tests/stats",),
-    "harness/evals/gate*.py": ("tests/evals", "tests/data/test_check.py"),
+    "harness/evals/gate*.py": ("tests/evals",),
+    "harness/evals/rules/*.py": ("tests/evals",),
 }
 """What is changed, and the tests that must notice."""
 WANTED_FRAC = 0.9
