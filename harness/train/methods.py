@@ -97,6 +97,11 @@ def adapt(
     return Adapted(model, parameters, config, device, dtype, is_packed)
 
 
+def parameter_groups(adapted: Adapted, tune: Tune) -> list[dict[str, Any]]:  # noqa: ARG001
+    """The trainable tensors as an optimizer takes them; `rate_ratio` multiplies the schedule's rate."""
+    return [{"params": list(adapted.parameters.values()), "rate_ratio": 1.0}]
+
+
 def compute_dtype(device: torch.device) -> torch.dtype:
     """bfloat16 where the hardware multiplies it, float32 elsewhere: emulated bfloat16 is several times slower."""
     import torch

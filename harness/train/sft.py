@@ -25,6 +25,7 @@ from harness.train.batches import (
     steps_an_epoch,
 )
 from harness.train.checkpoints import Progress
+from harness.train.objectives import Objective, Supervised
 
 if TYPE_CHECKING:
     import torch
@@ -38,8 +39,6 @@ HELD_OUT_LIMIT = 64
 """Held-out examples measured at each checkpoint, spread evenly over those given: a trend, not a verdict."""
 RECENT_STEPS = 25
 MAX_ROLLBACKS = 3
-LOGIT_ROWS = 1024
-"""Supervised rows whose logits exist at one time: 1024 x 49k x 4 bytes are 200 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +93,9 @@ def train(
     rows = _rows(plan.examples, chat, plan.tune)
     held_out = _spread(_rows(plan.held_out, chat, plan.tune, is_strict=False), HELD_OUT_LIMIT)
     run = _Run(
-        plan.base, plan.tune, folder, rows, held_out, base_identity, digest, on_event, pad_id=chat.pad_id
-    )
+        plan.base, plan.tune, folder, rows, held_out, base_identity, digest, on_event, pad_id=chat.pad_id,
+        objective=Supervised(),
+    )  # fmt: skip
     return run.to_the_end(should_stop)
 
 
@@ -135,26 +135,10 @@ def total_steps(rows: int, tune: Tune) -> int:
     return steps if tune.max_steps is None else min(steps, tune.max_steps)
 
 
-def summed_loss(adapted: Adapted, rows: Sequence[Encoded], *, pad_id: int) -> torch.Tensor:
-    """Cross-entropy summed over the rows' supervised tokens, in float32, with logits for those alone."""
-    from torch import split, stack
-    from torch.nn.functional import cross_entropy
-    from torch.utils.checkpoint import checkpoint
-
-    hidden, targets = adapted.hidden_and_targets(rows, pad_id=pad_id)
-    head = adapted.model.get_output_embeddings()  # type: ignore[operator]
-
-    def piece(states: torch.Tensor, gold: torch.Tensor) -> torch.Tensor:
-        return cross_entropy(head(states).float(), gold, reduction="sum")
-
-    pieces = list(zip(split(hidden, LOGIT_ROWS), split(targets, LOGIT_ROWS), strict=True))
-    if len(pieces) == 1:
-        return piece(*pieces[0])
-    return stack([checkpoint(piece, *both, use_reentrant=False) for both in pieces]).sum()
-
-
-def mean_loss(adapted: Adapted, rows: Sequence[Encoded], *, micro: int, pad_id: int) -> float | None:
-    """Nats a supervised token over the rows, without dropout; None for no rows."""
+def mean_loss(
+    adapted: Adapted, objective: Objective, rows: Sequence[Any], *, micro: int, pad_id: int
+) -> float | None:
+    """The objective over the rows, such as nats a supervised token, without dropout; None for no rows."""
     import torch
 
     if not rows:
@@ -162,9 +146,12 @@ def mean_loss(adapted: Adapted, rows: Sequence[Encoded], *, micro: int, pad_id: 
     by_length = sorted(rows, key=lambda row: len(row.ids))
     adapted.model.eval()
     with torch.no_grad():
-        sums = [float(summed_loss(adapted, some, pad_id=pad_id)) for some in micro_batches(by_length, micro)]
+        sums = [
+            float(objective.summed_loss(adapted, some, pad_id=pad_id))
+            for some in micro_batches(by_length, micro)
+        ]
     adapted.model.train()
-    return sum(sums) / sum(row.supervised_tok for row in rows)
+    return sum(sums) / objective.count(rows)
 
 
 def _rows(examples: Sequence[Example], chat: Any, tune: Tune, *, is_strict: bool = True) -> list[Encoded]:
@@ -201,6 +188,7 @@ class _Run:
     digest: str
     on_event: OnEvent
     pad_id: int
+    objective: Objective
 
     def __post_init__(self) -> None:
         self.total = total_steps(len(self.rows), self.tune)
@@ -227,13 +215,13 @@ class _Run:
     def _prepare(self) -> None:
         import torch
 
-        from harness.train.methods import adapt
+        from harness.train.methods import adapt, parameter_groups
 
         torch.manual_seed(self.tune.seed)
         self.adapted = adapt(self.base, self.tune)
         self.adapted.model.train()
         self.optimizer = torch.optim.AdamW(
-            list(self.adapted.parameters.values()),
+            parameter_groups(self.adapted, self.tune),
             lr=self.tune.learning_rate,
             weight_decay=self.tune.weight_decay,
             fused=True,
@@ -267,14 +255,14 @@ class _Run:
         started = time.perf_counter()
         rate = learning_rate(self.progress.step, self.total, self.tune) * self.progress.lr_scale
         self.optimizer.zero_grad(set_to_none=True)
-        loss = accumulate(self.adapted, batch.rows, micro=self.micro, pad_id=self.pad_id)
+        loss = accumulate(self.adapted, self.objective, batch.rows, micro=self.micro, pad_id=self.pad_id)
         parameters = list(self.adapted.parameters.values())
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.tune.clip_norm))
         if not (math.isfinite(loss) and math.isfinite(norm)):
             self._note_bad_step(batch, loss, norm)
             return False
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["rate_ratio"]
         self.optimizer.step()
         self._advance(batch, loss, time.perf_counter() - started)
         self._report(loss, rate, norm, batch, time.perf_counter() - started)
@@ -322,7 +310,7 @@ class _Run:
         return self.progress.step % self.tune.checkpoint_every == 0 or self.progress.step == self.total
 
     def _measure(self) -> None:
-        loss = mean_loss(self.adapted, self.held_out, micro=self.micro, pad_id=self.pad_id)
+        loss = mean_loss(self.adapted, self.objective, self.held_out, micro=self.micro, pad_id=self.pad_id)
         if loss is None:
             return
         step = self.progress.step
@@ -391,16 +379,18 @@ class _Run:
         return result
 
 
-def accumulate(adapted: Adapted, rows: Sequence[Encoded], *, micro: int, pad_id: int) -> float:
-    """The mean loss of the rows a supervised token, its gradient added up over micro-batches.
+def accumulate(
+    adapted: Adapted, objective: Objective, rows: Sequence[Any], *, micro: int, pad_id: int
+) -> float:
+    """The mean loss of the rows, its gradient added up over micro-batches.
 
-    Each piece is divided by the supervised tokens of *all* rows, so that the gradient does not depend
-    on how the rows are cut.
+    Each piece is divided by what *all* rows count, such as their supervised tokens, so that the gradient
+    does not depend on how the rows are cut.
     """
-    supervised_tok = sum(row.supervised_tok for row in rows)
+    count = objective.count(rows)
     total = 0.0
     for some in micro_batches(rows, micro):
-        loss = summed_loss(adapted, some, pad_id=pad_id) / supervised_tok
+        loss = objective.summed_loss(adapted, some, pad_id=pad_id) / count
         loss.backward()  # type: ignore[no-untyped-call]
         total += float(loss.detach())
     return total

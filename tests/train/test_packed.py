@@ -14,8 +14,9 @@ from harness.specs.recipe import Tune
 from harness.train.batches import Encoded
 from harness.train.lean import make_lean
 from harness.train.methods import Adapted, adapt
+from harness.train.objectives import Supervised, summed_loss
 from harness.train.packed import shared_prefix
-from harness.train.sft import accumulate, summed_loss
+from harness.train.sft import accumulate
 
 
 def row(at: int, ids: Sequence[int], supervised: int) -> Encoded:
@@ -131,7 +132,7 @@ def test_the_gradient_does_not_depend_on_how_the_batch_is_cut(adapted: Adapted, 
     def all_at_once(size: int) -> tuple[float, dict[str, torch.Tensor]]:
         for parameter in adapted.parameters.values():
             parameter.grad = None
-        loss = accumulate(packed(adapted), rows, micro=size, pad_id=2)
+        loss = accumulate(packed(adapted), Supervised(), rows, micro=size, pad_id=2)
         return loss, {name: p.grad.clone() for name, p in adapted.parameters.items()}  # type: ignore[union-attr]
 
     whole, cut = all_at_once(8), all_at_once(micro)
@@ -144,6 +145,6 @@ def test_the_gradient_does_not_depend_on_how_the_batch_is_cut(adapted: Adapted, 
 def test_logits_in_chunks_give_the_same_loss(adapted: Adapted, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [row(at, [at + 3, *range(20, 50)], 9) for at in range(3)]
     whole = gradients(packed(adapted), rows)
-    monkeypatch.setattr("harness.train.sft.LOGIT_ROWS", 5)
+    monkeypatch.setattr("harness.train.objectives.LOGIT_ROWS", 5)
 
     assert_same(whole, gradients(packed(adapted), rows))
