@@ -4,14 +4,15 @@
     python benchmarks/mutation.py harness/stats/power.py   one file
     python benchmarks/mutation.py --survivors              what is left, with line and change
     python benchmarks/mutation.py --again                  runs what survived once more, after tests were added
+    python benchmarks/mutation.py --again --tests tests/stats/test_textbook.py      with the added tests alone
 
 Every comparison, arithmetic sign, boolean operator and number of `harness/stats/*.py`, `harness/evals/gate*.py` and
-`harness/evals/rules/*.py` is changed, one a time: `<` to `<=`, `==` to `!=`, `is` to `is not`, `+` to `-`, `*` to `/`, `**` to `*`, `-x` to
-`x`, `and` to `or`, `not x` to `x`, `min` to `max`, True to False, a number n to n + 1. Texts of errors and
-reasons, annotations and docstrings are left alone. For each, the tests that execute the changed line are run until the
-first one fails, in a copy outside the checkout, with 50 examples of hypothesis that are always the same. A mutant that
-makes the tests run ten times longer than they should counts as noticed. Mutants that change nothing anybody could see
-are listed with the reason in benchmarks/mutation_equivalent.json and are not counted; nothing else is left out.
+`harness/evals/rules/*.py` is changed, one a time: `<` to `<=`, `==` to `!=`, `is` to `is not`, `+` to `-`, `*` to `/`,
+`**` to `*`, `-x` to `x`, `and` to `or`, `not x` to `x`, `min` to `max`, True to False, a number n to n + 1. Texts of
+errors and reasons, annotations and docstrings are left alone. For each, the tests that execute the changed line are run
+until the first one fails, in a copy outside the checkout, with 50 examples of hypothesis that are always the same. A
+mutant that makes the tests run ten times longer than they should counts as noticed. Mutants that change nothing anybody
+could see are listed with the reason in benchmarks/mutation_equivalent.json and are not counted; nothing else is left out.
 
 Writes benchmarks/results/mutation.json. The exit code is 1 where under 90 % of the mutants were noticed.
 """
@@ -101,6 +102,7 @@ def main() -> int:
     parser.add_argument("files", nargs="*", help="files to change; all by default")
     parser.add_argument("--survivors", action="store_true", help="list what was not noticed, run nothing")
     parser.add_argument("--again", action="store_true", help="run survivors again")
+    parser.add_argument("--tests", nargs="*", default=(), help="run these tests only, instead of the room's")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
@@ -110,7 +112,7 @@ def main() -> int:
         for room, tests in TARGETS.items():
             files = [file for file in _files(room) if not options.files or file in options.files]
             if files:
-                _run_room(files, tests, table, options)
+                _run_room(files, options.tests or tests, table, options)
     report = summarise(table)
     if not options.survivors:
         _write(options.out, table)
@@ -231,13 +233,17 @@ def _run_room(files: Sequence[str], tests: Sequence[str], table: dict[str, Any],
     with tempfile.TemporaryDirectory(prefix="mutation-") as name:
         folder = Path(name)
         _copy_checkout(folder)
-        todo = []
+        todo: list[tuple[Mutant, str]] = []
+        reasons = _reasons()
         for file in files:
             source = (folder / file).read_text()
             digest = hashlib.sha256(source.encode()).hexdigest()
             mutants = mutants_of(file, source)
             _forget(table, file, digest, {mutant.key for mutant in mutants})
-            todo += [(mutant, digest) for mutant in mutants if _is_open(table.get(mutant.key), options)]
+            todo += [
+                (mutant, digest) for mutant in mutants
+                if mutant.key not in reasons and _is_open(table.get(mutant.key), options)
+            ]  # fmt: skip
         if not todo:
             return
         _load_libraries()
@@ -249,6 +255,11 @@ def _run_room(files: Sequence[str], tests: Sequence[str], table: dict[str, Any],
 
 def _is_open(known: Mapping[str, Any] | None, options: Any) -> bool:
     return known is None or (options.again and not known["noticed"])
+
+
+def _reasons() -> dict[str, str]:
+    """Why a mutant is the same program, by its key."""
+    return dict(json.loads(EQUIVALENT.read_text())) if EQUIVALENT.exists() else {}
 
 
 def _forget(table: dict[str, Any], file: str, digest: str, keys: set[str]) -> None:
@@ -472,7 +483,7 @@ def _files(pattern: str) -> list[str]:
 
 def summarise(table: Mapping[str, Any]) -> dict[str, Any]:
     """Counts by file, without the mutants that are the same program."""
-    reasons = json.loads(EQUIVALENT.read_text()) if EQUIVALENT.exists() else {}
+    reasons = _reasons()
     rows = {}
     for file in sorted({row["file"] for row in table.values()}):
         mine = {key: row for key, row in table.items() if row["file"] == file}
@@ -499,7 +510,7 @@ def _write(path: Path, table: Mapping[str, Any]) -> None:
 
 def print_report(report: Mapping[str, Any], table: Mapping[str, Any]) -> None:
     """A line a file, then a line for each mutant that nothing noticed."""
-    reasons = json.loads(EQUIVALENT.read_text()) if EQUIVALENT.exists() else {}
+    reasons = _reasons()
     for file, row in report["files"].items():
         print(f"{file:<40} {row['noticed']:>4} of {row['mutants'] - row['equivalent']:>4} noticed"
               f"{'' if not row['equivalent'] else ', ' + str(row['equivalent']) + ' equivalent'}")  # fmt: skip
