@@ -11,8 +11,9 @@ Every comparison, arithmetic sign, boolean operator and number of `harness/stats
 `**` to `*`, `-x` to `x`, `and` to `or`, `not x` to `x`, `min` to `max`, True to False, a number n to n + 1. Texts of
 errors and reasons, annotations and docstrings are left alone. For each, the tests that execute the changed line are run
 until the first one fails, in a copy outside the checkout, with 50 examples of hypothesis that are always the same. A
-mutant that makes the tests run ten times longer than they should counts as noticed. Mutants that change nothing anybody
-could see are listed with the reason in benchmarks/mutation_equivalent.json and are not counted; nothing else is left out.
+mutant that makes the tests run ten times longer than they should counts as noticed. Mutants that change nothing
+anybody could see are listed with the reason in benchmarks/mutation_equivalent.json and not counted; nothing else is
+left out.
 
 Writes benchmarks/results/mutation.json. The exit code is 1 where under 90 % of the mutants were noticed.
 """
@@ -240,10 +241,11 @@ def _run_room(files: Sequence[str], tests: Sequence[str], table: dict[str, Any],
             digest = hashlib.sha256(source.encode()).hexdigest()
             mutants = mutants_of(file, source)
             _forget(table, file, digest, {mutant.key for mutant in mutants})
-            todo += [
-                (mutant, digest) for mutant in mutants
-                if mutant.key not in reasons and _is_open(table.get(mutant.key), options)
-            ]  # fmt: skip
+            for mutant in mutants:
+                if mutant.key in reasons:
+                    table.setdefault(mutant.key, _row(mutant, None, digest))
+                elif _is_open(table.get(mutant.key), options):
+                    todo.append((mutant, digest))
         if not todo:
             return
         _load_libraries()
@@ -277,9 +279,7 @@ def _run_all(
     def one(job: tuple[Mutant, str]) -> None:
         mutant, digest = job
         noticed = _run_mutant(folder, mutant, ran)
-        table[mutant.key] = {
-            "file": mutant.file, "line": mutant.line, "change": mutant.change, "noticed": noticed, "source": digest,
-        }  # fmt: skip
+        table[mutant.key] = _row(mutant, noticed, digest)
 
     with ThreadPoolExecutor(options.processes) as pool:
         for done, _ in enumerate(pool.map(one, todo), start=1):
@@ -288,6 +288,12 @@ def _run_all(
                 print(
                     f"{done} of {len(todo)} in {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True
                 )
+
+
+def _row(mutant: Mutant, noticed: str | None, digest: str) -> dict[str, Any]:
+    return {
+        "file": mutant.file, "line": mutant.line, "change": mutant.change, "noticed": noticed, "source": digest,
+    }  # fmt: skip
 
 
 def _run_mutant(folder: Path, mutant: Mutant, ran: Ran) -> str | None:
