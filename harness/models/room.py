@@ -71,6 +71,18 @@ class Room:
         ]
         return max(fits, default=1)
 
+    def ranges(self, costs_tok: Sequence[int]) -> list[slice]:
+        """Neighbours that fit into one pass when padded to the largest; none that cost nothing."""
+        found: list[slice] = []
+        start = largest = 0
+        for at, cost in enumerate(costs_tok):
+            if at > start and (at - start + 1) * max(largest, cost) > self.pass_tok:
+                found.append(slice(start, at))
+                start, largest = at, 0
+            largest = max(largest, cost)
+        found.append(slice(start, len(costs_tok)))
+        return [part for part in found if any(costs_tok[part])]
+
     def halve(self, items: int, used_tok: int) -> None:
         """Half of what was too much, from now on."""
         self.pass_tok = max(1, min(self.pass_tok, used_tok) // 2)

@@ -107,7 +107,8 @@ class TransformersModel(AnsweringModel):
         self._feeder.feed(
             cache, [Segment(own, range(len(above), len(prefix)), len(above), sees, [len(own) - 1])]
         )
-        while self._prefixes and sum(map(len, self._prefixes)) + len(prefix) > PREFIXES_TOK:
+        room_tok = min(PREFIXES_TOK, self._room.cache_tok) - len(prefix)
+        while self._prefixes and sum(map(len, self._prefixes)) > room_tok:
             self._prefixes.popitem(last=False)
         self._prefixes[prefix] = cache.layers_of(0, len(prefix))
         return self._prefixes[prefix]
@@ -124,28 +125,26 @@ class TransformersModel(AnsweringModel):
     def _score_rows(self, rows: Sequence[ChoiceRow]) -> list[Search]:
         import torch
 
-        costs = [len(row.ids) - len(self._prefix) + len(row.trie.scored) - 1 for row in rows]
+        own = [len(row.ids) - len(self._prefix) for row in rows]
+        nodes = [len(row.trie.scored) - 1 for row in rows]
+        is_first = [self._exact or row.trie.is_exact for row in rows]
+        costs = [one + more * first for one, more, first in zip(own, nodes, is_first, strict=True)]
+        later = max((more for more, first in zip(nodes, is_first, strict=True) if not first), default=0)
         with torch.inference_mode():
-            return self._room.fill(rows, costs, self._score_part, shared_tok=len(self._prefix))
+            return self._room.fill(rows, costs, self._score_part, shared_tok=len(self._prefix) + later)
 
     def _score_part(self, rows: Sequence[ChoiceRow]) -> list[Search]:
         searches = [Search(row.trie, exact=self._exact) for row in rows]
         cache = self._slots(len(rows), max(len(row.ids) + len(row.trie.scored) - 1 for row in rows))
         trees = [TreeRow(row.ids, row.trie, len(self._prefix)) for row in rows]
         nodes = [search.take_all() if search.is_exact else [] for search in searches]
-        self._record(
-            searches,
-            [[ROOT, *ones] for ones in nodes],
-            self._feeder.feed(cache, [tree.opening(ones) for tree, ones in zip(trees, nodes, strict=True)]),
-        )
+        openings = [tree.opening(ones) for tree, ones in zip(trees, nodes, strict=True)]
+        self._record(searches, [[ROOT, *ones] for ones in nodes], self._feeder.feed(cache, openings))
         while any(nodes := [search.take() for search in searches]):
-            self._record(
-                searches,
-                nodes,
-                self._feeder.feed(
-                    cache, [tree.branches(ones) for tree, ones in zip(trees, nodes, strict=True)]
-                ),
-            )
+            for part in self._room.ranges([len(ones) for ones in nodes]):
+                branches = [tree.branches(ones) for tree, ones in zip(trees[part], nodes[part], strict=True)]
+                states = self._feeder.feed(cache, branches, start=part.start)
+                self._record(searches[part], nodes[part], states)
         if any(search.is_broken for search in searches):
             self._cache = None  # what is not a number there would spoil whoever comes next, even unseen
         return searches

@@ -134,3 +134,35 @@ def test_a_row_that_breaks_spoils_no_later_one(tiny: Path) -> None:
     assert {answer.error for answer in broken} == {"the model's logits are not finite"}
     for one, other in zip(reversed(found), wanted, strict=True):
         assert one == pytest.approx(other, abs=1e-4)
+
+
+def test_a_network_that_keeps_its_own_attention_scores_and_writes_alike(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grouped = TransformersModel(tiny, **OPTIONS)
+    monkeypatch.setattr("harness.models.transformers.use_grouped_attention", lambda *_: 1)
+    plain = TransformersModel(tiny, **OPTIONS)
+    assert plain._readout._decode is None
+    assert grouped._readout._decode is not None
+
+    for one, other in zip(plain.score_choices(requests(9)), grouped.score_choices(requests(9)), strict=True):
+        assert one.choice_logprobs == pytest.approx(other.choice_logprobs, abs=1e-4)
+    for one, other in zip(plain.generate(questions(9)), grouped.generate(questions(9)), strict=True):
+        assert one.text == other.text
+
+
+def test_many_labels_are_followed_in_passes_that_fit(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = tuple(f"{first}{second} label" for first in "abcdef" for second in "ghijkl")
+    asked = [ChoiceRequest(str(at), Prompt((), text="the " * (at + 1)), labels) for at in range(5)]
+    model = TransformersModel(tiny, **OPTIONS)
+    exact = TransformersModel(tiny, exact=True, **OPTIONS)
+    sizes = short_of_memory(model, 64, monkeypatch)
+
+    found = list(model.score_choices(asked))
+
+    assert sizes[0] == 5  # all prompts at once, then their labels row by row
+    assert set(sizes[1:]) == {1}
+    for one, other in zip(found, exact.score_choices(asked), strict=True):
+        best = max(other.choice_logprobs)
+        for value, wanted in zip(one.choice_logprobs, other.choice_logprobs, strict=True):
+            assert value == pytest.approx(wanted, abs=1e-4) or wanted <= value < best - 20
