@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
 
@@ -34,14 +34,26 @@ def translate(error: ValidationError, document: YamlDocument, model: type[BaseMo
     # A list whose items are all wrong is also reported as empty: that is an echo.
     inner = {details["loc"][:-1] for details in found}
     echoes = [details for details in found if details["type"] == "too_short" and details["loc"] in inner]
-    problems = [_problem(details, document, model) for details in found if details not in echoes]
+    problems = [
+        problem
+        for details in found
+        if details not in echoes
+        for problem in _problems(details, document, model)
+    ]
     return sorted(problems, key=lambda problem: problem.line or 0)
+
+
+def _problems(details: ErrorDetails, document: YamlDocument, model: type[BaseModel]) -> Iterator[Problem]:
+    """The problem; for a rule over several keys, one a line of what it says."""
+    if details["type"] == "value_error":
+        for message in details["msg"].removeprefix("Value error, ").splitlines():
+            yield _rule_problem(message, document, tuple(details["loc"]))
+    else:
+        yield _problem(details, document, model)
 
 
 def _problem(details: ErrorDetails, document: YamlDocument, model: type[BaseModel]) -> Problem:
     kind, loc = details["type"], tuple(details["loc"])
-    if kind == "value_error":
-        return _rule_problem(details, document, loc)
     if kind == "missing":
         return document.problem(loc, "missing", _wanted_type(_annotation(model, loc)))
     if kind == "extra_forbidden":
@@ -51,9 +63,8 @@ def _problem(details: ErrorDetails, document: YamlDocument, model: type[BaseMode
     return document.problem(loc, describe(details["input"]), _wanted(details, model, loc), _hint(details))
 
 
-def _rule_problem(details: ErrorDetails, document: YamlDocument, loc: Loc) -> Problem:
+def _rule_problem(message: str, document: YamlDocument, loc: Loc) -> Problem:
     """A rule over several keys; it points at the key that its message begins with, where there is one."""
-    message = details["msg"].removeprefix("Value error, ")
     first: Loc = tuple(message.split(" ", 1)[0].split("."))
     if (*loc, *first) in document.lines:
         loc = (*loc, *first)

@@ -10,6 +10,7 @@ from harness.specs.base import Document
 from harness.specs.device import Device
 from harness.specs.gate import Gate
 from harness.specs.suite import Domain, Name
+from harness.specs.tune import Tune as Tune
 
 Quant = Literal["q8_0", "q6_k", "q5_k_m", "q5_0", "q4_k_m", "q4_0", "q3_k_m", "q2_k"]
 
@@ -22,36 +23,6 @@ class Constraints(Document):
     budget: Literal["tight", "normal", "ample"] = "normal"
     consequence: Literal["low", "medium", "high"] = "medium"
     knowledge: Literal["stable", "changing"] = "stable"
-
-
-class Tune(Document):
-    """How the base is adapted."""
-
-    method: Literal["qlora", "lora"] = "qlora"
-    """`qlora` trains adapters over NF4 weights with double quantization; `lora` over 16-bit weights."""
-    rank: Annotated[int, Field(ge=1, le=256)] = 16
-    alpha: Annotated[float, Field(gt=0)] = 32.0
-    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
-    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-    """Names of the linear layers that get an adapter."""
-    epochs: Annotated[float, Field(gt=0, le=100)] = 2.0
-    max_steps: Annotated[int, Field(ge=1)] | None = None
-    """Stops earlier than `epochs` would."""
-    batch: Annotated[int, Field(ge=1)] = 8
-    """Records an optimizer step."""
-    micro_batch: Annotated[int, Field(ge=1)] | None = None
-    """Records a forward pass; None means `batch`."""
-    learning_rate: Annotated[float, Field(gt=0, le=1)] = 5e-4
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    warmup_frac: Annotated[float, Field(ge=0.0, le=0.5)] = 0.05
-    """Share of all steps spent warming up."""
-    weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
-    clip_norm: Annotated[float, Field(gt=0)] = 1.0
-    max_tokens: Annotated[int, Field(ge=16)] = 512
-    """Longest training sequence, prompt and answer together."""
-    checkpoint_every: Annotated[int, Field(ge=1)] = 25
-    """Optimizer steps between checkpoints."""
-    seed: int = 17
 
 
 class Preflight(Document):
@@ -98,6 +69,15 @@ class Recipe(Document):
         micro = self.tune.micro_batch
         if micro is not None and self.tune.batch % micro:
             raise ValueError(f"tune.micro_batch {micro} does not divide tune.batch {self.tune.batch}")
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_exported(self) -> Recipe:
+        if self.tune.method == "prompt":
+            raise ValueError(
+                "tune.method prompt can't become a GGUF, and a recipe ends in one: virtual tokens are no weights;"
+                " take ia3, which is as small and merges, or lora"
+            )
         return self
 
     @model_validator(mode="after")
