@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import platform
 import sys
 import time
@@ -62,12 +63,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, required=True, help="folder with the public data sets")
+    default = Path(os.environ.get("HARNESS_DATA", "../shared/data"))
+    parser.add_argument("--data", type=Path, default=default, help="folder that holds uncertainty/mmlu")
     parser.add_argument("--alpha", type=float, default=0.1)
     parser.add_argument("--limit", type=int, help="items a split, for a quick look")
     parser.add_argument("--cache", type=Path, help="folder that keeps the model's probabilities")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
+    if not (options.data / "uncertainty" / "mmlu").is_dir():
+        print(f"not run: {options.data} holds no uncertainty/mmlu; name the folder with --data")
+        return 0
     began = time.monotonic()
     splits = {name: load(options.data, name, options.limit, options.cache) for name in ("train", "eval")}
     report = measure(splits["train"], splits["eval"], options.alpha)
