@@ -7,7 +7,9 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 _FREE = ("answer", "generate")
-_FORM = tuple(f"{end}_{what}" for end in ("min", "max") for what in ("chars", "words", "sentences", "lines", "bullets"))
+_FORM = tuple(
+    f"{end}_{what}" for end in ("min", "max") for what in ("chars", "words", "sentences", "lines", "bullets")
+)
 _NUMBER = (
     "tolerance", "absolute", "decimals", "decimal_mark", "list", "pick", "sign", "assume_scale", "scale",
     "scale_field",
