@@ -9,7 +9,8 @@ from tempfile import TemporaryDirectory
 
 from harness.errors import IntegrityError, ModelError
 from harness.models.answering import AnsweringModel, ChoiceRow, Generated, GenerateRow
-from harness.models.base import GenerateRequest
+from harness.models.base import ChoiceRequest, GenerateRequest
+from harness.models.batching import plan_batches
 from harness.models.chat import Chat, find_end_text
 from harness.models.continuation import Continuation
 from harness.models.gguf_api import Cache, Context, Weights, widen
@@ -108,6 +109,18 @@ class GgufModel(AnsweringModel):
             self._context, self._prefixes = context, prefixes
         prefixes.hold(self._chain)
         return context, prefixes
+
+    def _batches(self, requests: Sequence[ChoiceRequest] | Sequence[GenerateRequest]) -> list[list[int]]:
+        written = [request for request in requests if isinstance(request, GenerateRequest)]
+        if len(written) < len(requests):
+            return super()._batches(requests)
+        prefixes = [self._prefix_of.get(request.prompt, ()) for request in written]
+        return plan_batches(
+            [self._new_tok(request, len(ids)) for request, ids in zip(written, prefixes, strict=True)],
+            budget_tok=WRITTEN_ITEMS * self.context_tok,
+            max_items=WRITTEN_ITEMS,
+            groups=[self._shared.order[ids] for ids in prefixes],
+        )
 
     def _score_rows(self, rows: Sequence[ChoiceRow]) -> list[Search]:
         shared = len(self._chain[-1]) if self._chain else 0

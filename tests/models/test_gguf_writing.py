@@ -84,6 +84,12 @@ def test_a_place_is_taken_again_by_the_very_next_decode(
     assert [count for count in decodes if count] == [2] * 9
 
 
+def test_a_batch_is_larger_than_the_places_that_are_taken_in_turns(model: GgufModel) -> None:
+    requests = [GenerateRequest(str(i), ask("word " * 20), 5) for i in range(70)]
+
+    assert [len(batch) for batch in model.plan(requests)] == [64, 6]
+
+
 def test_a_sampled_text_depends_on_its_seed_alone(model: GgufModel) -> None:
     one, same, other = written(
         model,
