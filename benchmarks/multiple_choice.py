@@ -284,6 +284,7 @@ def compare(
     for _ in range(repeats):
         for at, child in enumerate(children):
             runs[at].append(child.run(asked_for, sizes[at]))
+            print(f"{systems[at].name}: {runs[at][-1].seconds:.2f} s", file=sys.stderr, flush=True)
     first = runs[0]
     return {
         system.name: {
