@@ -217,8 +217,8 @@ def test_a_label_at_the_threshold_is_in_the_set() -> None:
 
     assert prediction_sets(probs, 0.25).tolist() == [[True, False], [False, False]]
     assert prediction_sets(probs, np.array([0.75, 0.5])).tolist() == [[True, True], [True, True]]
-    found = coverage(prediction_sets(probs, 0.25), np.array([0, 0]))
-    assert (found.covered, found.mean_size, found.empty) == (Count(1, 2), 0.5, 1)
+    found = coverage(prediction_sets(np.array([*probs, [0.1, 0.9]]), 0.25), np.array([0, 0, 1]))
+    assert (found.covered, found.mean_size, found.empty) == (Count(2, 3), pytest.approx(2 / 3), 1)
 
 
 def test_claims_at_the_threshold_are_dropped() -> None:
