@@ -142,7 +142,8 @@ class ReleaseRun:
                 self._progress.note("the base passes every rule by itself: does it need tuning?", "warning")
 
     def _train(self) -> Path:
-        from harness.train.sft import TrainPlan, train
+        from harness.train.plan import TrainPlan
+        from harness.train.sft import train
 
         if self._of.stages.verdict("base") is None:
             raise RefusedError("training needs a baseline: the base has no verdict on the locked suites")

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from harness.specs.base import Document
+from harness.specs.training import Cost, TrainGates
 
 Method = Literal["qlora", "lora", "ia3", "prompt", "full"]
 LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -129,6 +130,18 @@ class Tune(Document):
     checkpoint_every: Annotated[int, Field(ge=1)] = 25
     """Optimizer steps between checkpoints."""
     seed: int = 17
+    optimizer: Literal["auto", "adamw", "adamw_8bit", "paged_adamw_8bit"] = "auto"
+    """`auto` is AdamW in float32, and on CUDA paged AdamW with 8-bit state."""
+    recompute: Literal["auto", "always", "never"] = "auto"
+    """Activations of a layer are computed again in the backward instead of kept: half the memory, a fifth slower.
+    `auto` does so where the estimate says that they don't fit."""
+    processes: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Processes that share each batch, one a GPU; started by `accelerate launch`."""
+    shard_base: bool = False
+    """Each process holds a part of the base instead of all of it (FSDP)."""
+    gates: TrainGates | None = None
+    """Scores checkpoints while training; the best one leaves. None: the last one does, unseen."""
+    cost: Cost = Cost()
 
     @model_validator(mode="before")
     @classmethod

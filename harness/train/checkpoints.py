@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,9 +19,27 @@ MANIFEST = "manifest.json"
 PROGRESS = "progress.json"
 OPTIMIZER = "optimizer.safetensors"
 RANDOM = "random.safetensors"
-FORMAT = 1
+FORMAT = 2
 KEEP = 2
 """Checkpoints kept: when the newest does not verify, the one before it is resumed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """A checkpoint as the development split judged it. Unknown is None."""
+
+    step: int
+    checkpoint: str
+    """Name of its folder."""
+    n: int
+    """Records that were scored."""
+    score: float | None
+    kept: float | None
+    """The metric on the suite that must not be forgotten."""
+    failed: str
+    """Why the gate fails; empty where it does not."""
+    is_vetoed: bool
+    """Its checkpoint may not leave training."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +59,8 @@ class Progress:
     rollbacks: int = 0
     lr_scale: float = 1.0
     """Factor on the schedule: halved at each rollback."""
+    gates: tuple[Gate, ...] = ()
+    """In the order of their steps."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -53,6 +73,7 @@ class Progress:
                 "position": Position(*data["position"]),
                 "recent_losses": tuple(data["recent_losses"]),
                 "held_out": tuple((int(step), float(loss)) for step, loss in data["held_out"]),
+                "gates": tuple(Gate(**gate) for gate in data["gates"]),
             }
         )
 
@@ -81,24 +102,36 @@ def save(
     plan_digest: str,
     optimizer: Mapping[str, torch.Tensor],
     write_adapter: Callable[[Path], None],
+    random: Sequence[Mapping[str, torch.Tensor]] | None = None,
     keep: int = KEEP,
+    protect: Collection[str] = (),
 ) -> Saved:
     """A checkpoint of everything the next step depends on; older ones beyond `keep` are removed after it.
+
+    `random` holds the state of the generators of each process; None takes this one's. `protect` names
+    checkpoints that stay whatever their age.
 
     The folder appears with all its files or not at all, whenever the process dies.
     """
     from safetensors.torch import save_file
 
-    target = folder / f"step-{progress.step:07d}"
+    target = folder / name_of(progress)
     with folder_written_whole(target) as part:
         write_adapter(part)
         save_file(dict(optimizer), part / OPTIMIZER)
-        save_file(random_state(), part / RANDOM)
+        save_file(_by_rank(random or [random_state()]), part / RANDOM)
         write_json(part / PROGRESS, progress.to_json())
         digest = _write_manifest(part, plan_digest)
     for old in _newest_first(folder)[max(1, keep) :]:
-        shutil.rmtree(old, ignore_errors=True)
+        if old.name not in protect:
+            shutil.rmtree(old, ignore_errors=True)
     return Saved(target, digest)
+
+
+def name_of(progress: Progress) -> str:
+    """The checkpoint's folder: its step, and how often training had gone back before it."""
+    again = f"-{progress.rollbacks}" if progress.rollbacks else ""
+    return f"step-{progress.step:07d}{again}"
 
 
 def newest(folder: Path, *, plan_digest: str) -> Found:
@@ -110,18 +143,35 @@ def newest(folder: Path, *, plan_digest: str) -> Found:
     rejected: list[str] = []
     for path in _newest_first(folder):
         try:
-            plan = _verify(path)
-            progress = Progress.from_json(read_json(path / PROGRESS))
+            progress = verified(path, plan_digest=plan_digest)
+        except AnotherPlanError:
+            raise
         except (HarnessError, OSError, TypeError, KeyError, ValueError) as error:
             rejected.append(f"{path}: {error}")
             continue
-        if plan != plan_digest:
-            raise IntegrityError(
-                f"{path}: belongs to another training run: its base, data or settings differ",
-                hint="train into an empty folder",
-            )
         return Found(path, progress, tuple(rejected))
     return Found(None, None, tuple(rejected))
+
+
+class AnotherPlanError(IntegrityError):
+    """A sound checkpoint of a training run with another base, other data or other settings."""
+
+
+def verified(path: Path, *, plan_digest: str) -> Progress:
+    """The progress of a checkpoint whose every byte is as it was written.
+
+    Raises:
+        AnotherPlanError: it belongs to another plan.
+        IntegrityError: its bytes changed.
+    """
+    plan = _verify(path)
+    progress = Progress.from_json(read_json(path / PROGRESS))
+    if plan != plan_digest:
+        raise AnotherPlanError(
+            f"{path}: belongs to another training run: its base, data or settings differ",
+            hint="train into an empty folder",
+        )
+    return progress
 
 
 def load_optimizer(path: Path) -> dict[str, torch.Tensor]:
@@ -131,16 +181,20 @@ def load_optimizer(path: Path) -> dict[str, torch.Tensor]:
     return dict(load_file(path / OPTIMIZER))
 
 
-def restore_random(path: Path) -> None:
-    """Sets torch's generators to the checkpoint's state."""
+def restore_random(path: Path, rank: int = 0) -> None:
+    """Sets torch's generators to the state that this process had at the checkpoint."""
     import torch
     from safetensors.torch import load_file
 
     states = load_file(path / RANDOM)
-    torch.set_rng_state(states["cpu"])
+    torch.set_rng_state(states[f"{rank}.cpu"])
     for index in range(torch.cuda.device_count()):
-        if f"cuda.{index}" in states:
-            torch.cuda.set_rng_state(states[f"cuda.{index}"], index)
+        if f"{rank}.cuda.{index}" in states:
+            torch.cuda.set_rng_state(states[f"{rank}.cuda.{index}"], index)
+
+
+def _by_rank(states: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    return {f"{rank}.{device}": state for rank, of in enumerate(states) for device, state in of.items()}
 
 
 def random_state() -> dict[str, torch.Tensor]:
@@ -175,4 +229,10 @@ def _verify(path: Path) -> str:
 
 
 def _newest_first(folder: Path) -> list[Path]:
-    return sorted((path for path in folder.glob("step-*") if path.is_dir()), reverse=True)
+    return sorted((path for path in folder.glob("step-*") if path.is_dir()), key=_age, reverse=True)
+
+
+def _age(path: Path) -> tuple[int, int]:
+    """What is trained after going back is newer than what was given up, whatever its step."""
+    step, _, again = path.name.removeprefix("step-").partition("-")
+    return (int(again or 0), int(step)) if step.isdigit() and (again or "0").isdigit() else (-1, 0)

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from harness.specs.recipe import Tune
 from harness.train.batches import Encoded
 from harness.train.lean import make_lean
+from harness.train.loss import accumulate
 from harness.train.methods import Adapted, adapt
 from harness.train.objectives import Supervised, summed_loss
 from harness.train.packed import shared_prefix
-from harness.train.sft import accumulate
 
 
 def row(at: int, ids: Sequence[int], supervised: int) -> Encoded:

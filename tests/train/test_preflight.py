@@ -75,7 +75,7 @@ def test_a_recipe_may_let_a_stated_number_of_cut_answers_through(chat: Any) -> N
 
 def test_an_end_of_turn_that_would_never_be_learnt_is_refused(chat: Any) -> None:
     class Endless:
-        render, encode, end_id = chat.render, staticmethod(chat.encode), chat.end_id
+        fit, end_id = staticmethod(chat.fit), chat.end_id
 
         @staticmethod
         def answer_ids(text: str) -> list[int]:

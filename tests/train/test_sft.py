@@ -17,9 +17,11 @@ from safetensors.torch import load_file
 
 from harness.errors import CancelledError, DataError, IntegrityError, RunDiedError
 from harness.specs.recipe import Tune
-from harness.train import sft
+from harness.train import loop
 from harness.train.checkpoints import newest
-from harness.train.sft import TrainPlan, TrainResult, learning_rate, total_steps, train
+from harness.train.plan import TrainPlan, TrainResult
+from harness.train.schedule import learning_rate, total_steps
+from harness.train.sft import train
 from tests.train.conftest import build_base, build_example
 
 STEPS = 9
@@ -103,7 +105,8 @@ def test_events_carry_what_the_journal_promises(whole: tuple[Path, TrainResult, 
 
     assert [data["step"] for data in log.of("train.step")] == list(range(1, STEPS + 1))
     assert set(log.of("train.step")[0]) == {
-        "step", "of", "loss", "lr", "grad_norm", "tok_s", "supervised_tok", "eta_s", "memory_mb",
+        "step", "of", "loss", "lr", "grad_norm", "tok_s", "supervised_tok", "supervised_tok_s", "eta_s",
+        "memory_mb",
     }  # fmt: skip
     assert [data["step"] for data in log.of("train.checkpoint")] == [0, 3, 6, 9]
     assert [data["step"] for data in log.of("train.held_out")] == [3, 6, 9]
@@ -233,14 +236,14 @@ def test_another_base_is_another_plan(whole: tuple[Path, TrainResult, Log], tmp_
 def test_a_loss_that_is_not_a_number_goes_back_and_lowers_the_rate(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest, calls = sft.accumulate, []
+    honest, calls = loop.accumulate, []
 
     def once_bad(*args: Any, **kwargs: Any) -> float:
         calls.append(1)
         loss = honest(*args, **kwargs)
         return float("nan") if len(calls) == 5 else loss
 
-    monkeypatch.setattr(sft, "accumulate", once_bad)
+    monkeypatch.setattr(loop, "accumulate", once_bad)
     result, log = run(plan_for(base), tmp_path)
     rates = [data["lr"] for data in log.of("train.step")]
 
@@ -254,7 +257,7 @@ def test_a_loss_that_is_not_a_number_goes_back_and_lowers_the_rate(
 def test_a_loss_that_stays_infinite_ends_with_the_records_and_a_way_out(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sft, "accumulate", lambda *args, **kwargs: float("inf"))
+    monkeypatch.setattr(loop, "accumulate", lambda *args, **kwargs: float("inf"))
 
     with pytest.raises(RunDiedError, match=r"step 1: loss inf.*records r0") as caught:
         run(plan_for(base), tmp_path)
@@ -265,14 +268,14 @@ def test_a_loss_that_stays_infinite_ends_with_the_records_and_a_way_out(
 def test_no_optimizer_step_uses_a_bad_gradient(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = sft.accumulate
+    honest = loop.accumulate
 
     def poisoned(adapted: Any, *args: Any, **kwargs: Any) -> float:
         loss = honest(adapted, *args, **kwargs)
         next(iter(adapted.parameters.values())).grad.fill_(float("nan"))
         return loss
 
-    monkeypatch.setattr(sft, "accumulate", poisoned)
+    monkeypatch.setattr(loop, "accumulate", poisoned)
     with pytest.raises(RunDiedError, match="gradient norm nan"):
         run(plan_for(base), tmp_path)
     found = newest(tmp_path / "checkpoints", plan_digest=json.loads(manifest(tmp_path))["plan"])
