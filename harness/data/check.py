@@ -64,6 +64,9 @@ def _check_recipe(yaml: YamlDocument, data_root: Path | None) -> list[Problem]:
     problems += _repeated(yaml, ("suites",), "suite")
     problems += _repeated(yaml, ("export", "quants"), "quant")
     problems += _same_names(yaml, suites)
+    problems += [
+        problem for index, checked in suites.items() for problem in _ungradable(yaml, index, checked)
+    ]
     problems += check_gates(yaml, list(suites.values()), _quants(yaml), knows_all_suites=has_all)
     if 0 in suites and (first := suites[0]).suite is not None:
         problems += _check_training(yaml, first.suite, first)
@@ -120,6 +123,13 @@ def _same_names(yaml: YamlDocument, suites: dict[int, Checked]) -> list[Problem]
         for later in names
         if first < later and names[first] == names[later] and files[first] != files[later]
     ]
+
+
+def _ungradable(yaml: YamlDocument, index: int, checked: Checked) -> Iterator[Problem]:
+    """A suite that not every stage of a release can answer in the same way."""
+    if checked.suite is not None and checked.suite.generation.grammar is not None:
+        hint = "a checkpoint can't be held to one; leave generation.grammar to `harness eval` of a GGUF"
+        yield yaml.problem(("suites", index), f'"{checked.suite.suite}"', "a suite without a grammar", hint)
 
 
 def _quants(yaml: YamlDocument) -> tuple[str, ...]:

@@ -11,9 +11,10 @@ from harness.data.records import MAX_SHOWN, Record, RecordsError
 from harness.data.sources import SPLITS, load_split, split_file
 from harness.data.targets import gold_labels, labels_of
 from harness.data.template import render_turns, template_problems
-from harness.errors import DataError, Problem, SpecError
+from harness.errors import DataError, ModelError, Problem, SpecError
+from harness.gbnf import check_grammar
 from harness.specs.load import as_suite
-from harness.specs.scorers import KNOWN_SCORERS
+from harness.specs.scorers import JUDGES, KNOWN_SCORERS
 from harness.specs.suite import LABELLED, SCORED_BY_LOGPROB, Split, Suite
 from harness.specs.yaml import YamlDocument, describe
 from harness.text import nearest, visible
@@ -45,6 +46,7 @@ def check_suite(yaml: YamlDocument, data_root: Path | None) -> Checked:
         *_check_labels(yaml, suite),
         *_check_task(yaml, suite),
         *_check_scorers(yaml, suite),
+        *_check_generation(yaml, suite),
     ]
     has_template = not problems
     splits: Splits | None = None
@@ -106,6 +108,28 @@ def _check_task(yaml: YamlDocument, suite: Suite) -> Iterator[Problem]:
             )
 
 
+def _check_generation(yaml: YamlDocument, suite: Suite) -> Iterator[Problem]:
+    """A grammar that is none, or that does not fit the task."""
+    asked, here = suite.generation.grammar, ("generation", "grammar")
+    if asked is None:
+        return
+    if suite.task in SCORED_BY_LOGPROB:
+        yield yaml.problem(here, describe(asked), "a task that writes answers", f"{suite.task} writes none")
+    elif asked == "labels" and suite.task != "multi_label":
+        yield yaml.problem(
+            here, "labels", "task multi_label", "classify and verify choose among labels by themselves"
+        )
+    elif asked == "fields" and not suite.generation.fields:
+        yield yaml.problem(
+            here, "fields", "generation.fields", "such as fields: {name: string, price: number}"
+        )
+    elif asked not in ("labels", "fields"):
+        try:
+            check_grammar(asked)
+        except ModelError as error:
+            yield yaml.problem(here, describe(asked), "GBNF, labels or fields", error.message)
+
+
 def _check_scorers(yaml: YamlDocument, suite: Suite) -> Iterator[Problem]:
     """Scorers that nobody knows or that can't judge such answers, settings that they don't have, doubled names."""
     names = [scorer.score_name for scorer in suite.scorers]
@@ -120,6 +144,9 @@ def _check_scorers(yaml: YamlDocument, suite: Suite) -> Iterator[Problem]:
         if suite.task not in use.tasks:
             fit = ", ".join(name for name, other in KNOWN_SCORERS.items() if suite.task in other.tasks)
             yield yaml.problem(here, describe(scorer.name), f"a scorer for {suite.task}", f"one of {fit}")
+        if scorer.name in JUDGES and suite.judge is None:
+            hint = "such as judge: openai:http://127.0.0.1:8080/v1#NAME, a GGUF or a checkpoint folder"
+            yield yaml.problem(here, describe(scorer.name), "a suite that names its judge", hint)
         for key in scorer.settings:
             if key not in use.settings:
                 hint = f"it knows {', '.join(use.settings)}" if use.settings else "it has no settings"

@@ -26,8 +26,8 @@ from harness.evals.work import build_requests as build_requests
 from harness.evals.work import make_prompt as make_prompt
 from harness.files import digest_json, write_json
 from harness.models.base import Answer, Model, Requests
-from harness.scoring.item import Item
-from harness.scoring.scorers import MAX_PROVEN, checked_score, default_scorer, prove_scorer
+from harness.scoring.item import Item, Scorer
+from harness.scoring.scorers import MAX_PROVEN, checked_score, default_scorer, find_scorer, prove_scorer
 from harness.specs.suite import SCORED_BY_LOGPROB, ScorerSpec, Suite, scored_fields
 
 OnEvent = Callable[..., None]
@@ -67,8 +67,9 @@ def evaluate(
         StatsError: a scorer of the suite can't tell right from wrong.
     """
     proven = work.records[:: max(len(work.records) // MAX_PROVEN, 1)]
-    for scorer in scorers_of(work.suite):
-        prove_scorer(scorer.name, [_item(work, record, scorer) for record in proven])
+    for spec in scorers_of(work.suite):
+        scorer = scorer_of(work, spec)
+        prove_scorer(spec.name, [_item(work, record, spec) for record in proven], scorer=scorer)
     requests = build_requests(work)
     asked = Header(model.identity.digest, requests_digest(requests))
     header = asked._replace(scoring=_scoring_digest(work))
@@ -150,7 +151,11 @@ def to_sample(work: Work, record: Record, answer: Answer) -> Sample:
     specs = scorers_of(work.suite)
     said = answer.text if work.suite.task not in SCORED_BY_LOGPROB and found.error is None else found.answer
     scores = [
-        checked_score(spec.name, _item(work, record, spec, answer=said, parsed=found.parsed))
+        checked_score(
+            spec.name,
+            _item(work, record, spec, answer=said, parsed=found.parsed),
+            scorer=scorer_of(work, spec),
+        )
         for spec in specs
     ]
     value = 0.0 if found.error is not None else scores[0].value
@@ -163,6 +168,15 @@ def to_sample(work: Work, record: Record, answer: Answer) -> Sample:
         counts=next((dict(score.counts) for score in scores if score.counts), {}), confidences=found.confidences,
         choice_logprobs=found.choice_logprobs, error_class=scores[0].error_class,
     )  # fmt: skip
+
+
+def scorer_of(work: Work, spec: ScorerSpec) -> Scorer:
+    """The scorer of that name, built around the work's judge where it needs one.
+
+    Raises:
+        StatsError: no scorer has the name, or it needs a judge and the suite names none.
+    """
+    return find_scorer(spec.name, spec.settings, judge=work.judge)
 
 
 def scorers_of(suite: Suite) -> tuple[ScorerSpec, ...]:
@@ -190,7 +204,8 @@ def _scoring_digest(work: Work) -> str:
     """The digest of scorers and records: samples of another one are not the same scores."""
     specs = [spec.model_dump() for spec in scorers_of(work.suite)]
     read_by_scorers = records_digest(work.records, scored_fields(work.suite))
-    return digest_json([work.suite.task, work.labels, specs, read_by_scorers])
+    judge = [] if work.judge is None else [work.judge.identity.digest]
+    return digest_json([work.suite.task, work.labels, specs, read_by_scorers, *judge])
 
 
 class Tally:

@@ -6,11 +6,14 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from harness.data.records import Record
 from harness.data.template import letters
 from harness.models.base import Answer, ChoiceRequest, GenerateRequest, Prompt
+from harness.models.grammar import Field as FormField
+from harness.models.grammar import Kind, json_list_of, json_object
 from harness.scoring.labels import choose
 from harness.scoring.parse import read_answer
 from harness.specs.suite import SCORED_BY_LOGPROB, Suite
@@ -40,11 +43,27 @@ def make_request(
     if suite.task not in SCORED_BY_LOGPROB:
         how = suite.generation
         return GenerateRequest(
-            record.id, prompt, how.max_new_tokens, stop=how.stop, temperature=how.temperature
-        )
+            record.id, prompt, how.max_new_tokens, stop=how.stop, temperature=how.temperature,
+            grammar=grammar_of(suite, labels),
+        )  # fmt: skip
     prefix = suite.prompt.answer_prefix if suite.prompt.raw else ""
     choices = tuple(prefix + spelled for spelled in _spelled(suite, record, labels))
     return ChoiceRequest(record.id, prompt, choices, is_open=suite.prompt.raw or suite.task == "perplexity")
+
+
+def grammar_of(suite: Suite, labels: Sequence[str]) -> str | None:
+    """The GBNF that the suite's answers are held to; None where they are free."""
+    how = suite.generation
+    return None if how.grammar is None else _grammar(how.grammar, tuple(labels), tuple(how.fields.items()))
+
+
+@lru_cache(maxsize=16)
+def _grammar(asked: str, labels: tuple[str, ...], fields: tuple[tuple[str, Kind], ...]) -> str:
+    if asked == "labels":
+        return json_list_of(labels)
+    if asked == "fields":
+        return json_object([FormField(name, kind, is_nullable=True) for name, kind in fields])
+    return asked
 
 
 def example_answer(suite: Suite, record: Record) -> str:

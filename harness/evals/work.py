@@ -12,7 +12,7 @@ from harness.data.template import render_turns
 from harness.errors import DataError
 from harness.evals.fewshot import Examples
 from harness.evals.tasks import example_answer, make_request
-from harness.models.base import Message, Prompt, Requests
+from harness.models.base import Message, Model, Prompt, Requests
 from harness.specs.suite import Suite
 
 EXAMPLE_SEPARATOR = "\n\n"
@@ -29,6 +29,8 @@ class Work:
     records: tuple[Record, ...]
     train: tuple[Record, ...] = ()
     """Where examples are drawn from; needed where the suite wants any."""
+    judge: Model | None = None
+    """What the suite's judging scorers ask; needed where it has any."""
     measures: bool = True
     """Also measure the suite's confidences and the noise floor; not for records that only steer."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from harness.evals.run import Work, evaluate
 from harness.evals.scorecard import find_reading, make_scorecard, read_noise
 from harness.files import read_json, write_json
 from harness.jobs.journal import Journal
+from harness.jobs.judging import Judges
 from harness.jobs.orders import labels_of, read_splits
 from harness.jobs.progress import Progress
 from harness.specs.load import LoadedSuite, find_document, load_suite
@@ -63,13 +65,16 @@ def _score(
 
     target = folder / "stages" / STAGE / work.suite.suite
     model = open_model(reference, answers=answers, on_progress=progress.note)
+    judges = Judges(answers=answers, on_progress=progress.note)
     try:
+        work = replace(work, judge=judges.of(work.suite))
         samples = evaluate(
             model, work, target / "samples.jsonl", on_event=progress.event, should_stop=progress.should_stop
         )
         identity = model.identity.digest
     finally:
         model.close()
+        judges.close()
     card = make_scorecard(
         work.suite.suite, STAGE, identity, samples, slices=work.suite.slices,
         is_labelled=work.suite.task in ("classify", "verify"), noise=read_noise(target),

@@ -21,6 +21,7 @@ from harness.evals.samples import read_samples
 from harness.evals.scorecard import find_reading, make_scorecard, read_noise
 from harness.evals.waivers import apply_waivers, read_waivers
 from harness.files import read_json, write_json
+from harness.jobs.judging import Judges
 from harness.jobs.orders import Loaded, whole_suite
 from harness.jobs.progress import Progress
 from harness.jobs.seals import seal, sources_of
@@ -38,6 +39,7 @@ class Stages:
         self._folder = folder / "stages"
         self._loaded = loaded
         self._progress = progress
+        self._judges = Judges(on_progress=progress.note)
         self._attempt: Attempt | None = None
 
     def hold(self, attempt: Attempt) -> None:
@@ -88,6 +90,7 @@ class Stages:
             latencies = self._latencies(stage, model)
         finally:
             model.close()
+            self._judges.close()
         extra = extra_rules()  # may also measure what a rule of the recipe asks for
         verdict = self._judge(stage, identity, samples, calibrations, latencies, size_bytes)
         rules = [*verdict.rules, *self._parity(parent, samples), *extra, *self._attempts(stage)]
@@ -110,8 +113,9 @@ class Stages:
         splits = self._loaded.splits[suite]
         records, train = splits[split], splits["train"]  # type: ignore[index]
         return Work(
-            stage, self._loaded.suites[suite], self._loaded.labels[suite], tuple(records), tuple(train)
-        )
+            stage, self._loaded.suites[suite], self._loaded.labels[suite], tuple(records), tuple(train),
+            judge=self._judges.of(self._loaded.suites[suite]),
+        )  # fmt: skip
 
     def _rules(self, stage: str, name: str) -> list[Gate]:
         """The rules that judge the stage on the suite."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from harness.errors import IntegrityError, ModelError
+from harness.gbnf import check_grammar
 from harness.models.answering import AnsweringModel, ChoiceRow, Generated, GenerateRow
 from harness.models.base import ChoiceRequest, GenerateRequest
 from harness.models.batching import plan_batches
@@ -16,7 +17,6 @@ from harness.models.continuation import Continuation
 from harness.models.gguf_api import Cache, Context, Weights, widen
 from harness.models.gguf_constraint import Ends, GrammarConstraint
 from harness.models.gguf_following import Following
-from harness.models.gguf_gbnf import check_grammar
 from harness.models.gguf_scoring import MAX_SEQUENCES, PLACES, PREFIXES, Prefixes, Scoring, end_nodes
 from harness.models.gguf_writing import Job, Writing, free_memory_bytes, plan_cache
 from harness.models.identity import gguf_identity, identity_of

@@ -7,9 +7,9 @@ import time
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from harness.gbnf import check_grammar
 from harness.models.chat import Chat
 from harness.models.gguf_api import Weights, library
-from harness.models.gguf_gbnf import check_grammar
 
 if TYPE_CHECKING:
     import numpy as np

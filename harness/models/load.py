@@ -65,7 +65,7 @@ def _opened(
     from harness.models.transformers import TransformersModel
 
     folder = resolve_base(reference, on_progress=on_progress)
-    return TransformersModel(folder, adapter=adapter, nf4=nf4, threads=threads)
+    return TransformersModel(folder, adapter=adapter, nf4=nf4, threads=threads, on_note=on_progress)
 
 
 def resolve_base(reference: str, *, on_progress: Progress | None = None) -> Path:

@@ -15,6 +15,10 @@ _NUMBER = (
     "scale_field",
 )  # fmt: skip
 
+_RUBRIC = ("question", "verdicts", "shows_reference", "shows_context", "expected", "max_new_tokens")
+JUDGES = ("judge", "pairwise_judge")
+"""Scorers that need the suite's `judge`."""
+
 
 class ScorerUse(NamedTuple):
     """Where a scorer makes sense."""
@@ -48,6 +52,8 @@ KNOWN_SCORERS: Mapping[str, ScorerUse] = MappingProxyType({
     "pii_leak": ScorerUse(_FREE, ("allow", "copied")),
     "form": ScorerUse(_FREE, (*_FORM, "banned", "required", "matches", "example")),
     **{name: ScorerUse(_FREE) for name in ("rouge_1", "rouge_2", "rouge_l", "chrf", "bleu")},
+    "judge": ScorerUse(_FREE, _RUBRIC),
+    "pairwise_judge": ScorerUse(_FREE, (*_RUBRIC, "versus_field")),
     "lm_eval_match": ScorerUse(
         ("answer", "generate"), ("steps", "ignore_case", "ignore_punctuation", "ignore_numbers", "regexes_to_ignore")
     ),

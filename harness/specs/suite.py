@@ -89,6 +89,12 @@ class Generation(Document):
     max_new_tokens: Annotated[int, Field(ge=1, le=8192)] = 64
     stop: tuple[str, ...] = ()
     temperature: Annotated[float, Field(ge=0.0, le=2.0)] = 0.0
+    grammar: str | None = None
+    """Holds the answer to a form while it is written: `labels` for a JSON list of the suite's labels,
+    `fields` for a JSON object of `fields`, or GBNF of your own. GGUF models can be held to one; a
+    checkpoint can't, so a release does not take it."""
+    fields: dict[str, Literal["string", "number", "integer", "boolean"]] = {}
+    """With `grammar: fields`: the object's fields and their kinds, in their order; any of them may be null."""
 
 
 class ScorerSpec(Document):
@@ -150,6 +156,8 @@ class Suite(Document):
     generation: Generation = Generation()
     scorers: tuple[ScorerSpec, ...] = ()
     """How an answer becomes a score; the first one's is the sample's. Empty takes the task's own."""
+    judge: str | None = None
+    """The model that the scorers `judge` and `pairwise_judge` ask, named as `--model` names one."""
     confidence: Confidence = Confidence()
     answer_with: Literal["text", "letter"] = "text"
     """For `choice` and `rank`: an option is scored by its own text, or by the letter that the prompt gives it."""

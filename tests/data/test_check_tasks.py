@@ -65,6 +65,11 @@ def test_each_task_can_be_sound(tmp_path: Path, task: str, row: dict[str, Any]) 
         ("answer", "normalise: chars\n", "normalise", "no record has options"),
         ("answer", "answer_with: letter\n", "answer_with", "no record has options"),
         ("perplexity", "confidence: {kinds: [p_true]}\n", "confidence.kinds[0]", "nothing is answered"),
+        ("answer", "scorers: [judge]\n", "scorers[0]", "a suite that names its judge"),
+        ("answer", "generation: {grammar: labels}\n", "generation.grammar", "task multi_label"),
+        ("answer", "generation: {grammar: fields}\n", "generation.grammar", "generation.fields"),
+        ("answer", "generation: {grammar: 'root ::= root'}\n", "generation.grammar", "GBNF"),
+        ("perplexity", "generation: {grammar: labels}\n", "generation.grammar", "writes none"),
     ],
 )
 def test_what_means_nothing_for_the_task_is_named(

@@ -9,15 +9,17 @@ from typing import get_args
 import pytest
 
 from harness.scoring import scorers
+from harness.scoring.judge import FACTORIES, Rubric
 from harness.scoring.scorers import SCORERS, default_scorer
-from harness.specs.scorers import KNOWN_SCORERS
+from harness.specs.scorers import JUDGES, KNOWN_SCORERS
 from harness.specs.suite import Task
 
 ROOM = Path(scorers.__file__).parent
 
 
 def test_every_scorer_can_be_named_and_every_name_is_a_scorer() -> None:
-    assert set(KNOWN_SCORERS) == set(SCORERS)
+    assert set(KNOWN_SCORERS) == {*SCORERS, *FACTORIES}
+    assert set(JUDGES) == set(FACTORIES)
 
 
 @pytest.mark.parametrize("task", get_args(Task))
@@ -28,6 +30,7 @@ def test_the_scorer_that_a_task_takes_by_itself_fits_it(task: str) -> None:
 def test_every_setting_that_can_be_named_is_read_somewhere() -> None:
     source = "".join(path.read_text() for path in ROOM.glob("*.py"))
     named = {setting for use in KNOWN_SCORERS.values() for setting in use.settings}
+    named -= set(Rubric.__dataclass_fields__)  # a judge takes what its rubric has, and refuses the rest
 
     unread = {setting for setting in named if not re.search(rf'"{setting}"', source)}
 
