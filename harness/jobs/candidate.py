@@ -20,6 +20,7 @@ from harness.specs.suite import Split
 if TYPE_CHECKING:
     from harness.models.chat import Chat
     from harness.train.batches import Example
+    from harness.train.plan import TrainPlan
 
 
 @dataclass(frozen=True)
@@ -72,17 +73,31 @@ class Candidate:
 
     def examples(self, split: Split) -> list[Example]:
         """The first suite's records of a split, as conversations with their answers."""
-        from harness.train.batches import Example
+        return examples_of(self.loaded, split)
 
-        first = self.loaded.first
-        suite, labels = self.loaded.suites[first], self.loaded.labels[first]
-        return [
-            Example(
-                record.id,
-                make_prompt(suite, record, labels),
-                example_answer(suite, record),
-                text=record.input,
-                unit=record.unit,
-            )
-            for record in self.loaded.splits[first][split]
-        ]
+
+def examples_of(loaded: Loaded, split: Split) -> list[Example]:
+    """The first suite's records of a split, as conversations with their answers."""
+    from harness.train.batches import Example
+
+    first = loaded.first
+    suite, labels = loaded.suites[first], loaded.labels[first]
+    return [
+        Example(
+            record.id,
+            make_prompt(suite, record, labels),
+            example_answer(suite, record),
+            text=record.input,
+            unit=record.unit,
+        )
+        for record in loaded.splits[first][split]
+    ]
+
+
+def train_plan(loaded: Loaded, base: Path) -> TrainPlan:
+    """What the recipe trains."""
+    from harness.train.plan import TrainPlan
+
+    recipe = loaded.recipe
+    train, dev = examples_of(loaded, "train"), examples_of(loaded, "dev")
+    return TrainPlan(base, train, dev, recipe.tune, recipe.device.threads)

@@ -17,7 +17,7 @@ from harness.evals.ledger import Ledger, sealed_digest
 from harness.evals.lock import check_lock
 from harness.evals.results import State, Verdict
 from harness.files import read_json, write_json
-from harness.jobs.candidate import Candidate
+from harness.jobs.candidate import Candidate, train_plan
 from harness.jobs.exporting import Exporter
 from harness.jobs.journal import Journal, read_events
 from harness.jobs.orders import Loaded, Until, load_order
@@ -142,17 +142,13 @@ class ReleaseRun:
                 self._progress.note("the base passes every rule by itself: does it need tuning?", "warning")
 
     def _train(self) -> Path:
-        from harness.train.plan import TrainPlan
         from harness.train.sft import train
 
         if self._of.stages.verdict("base") is None:
             raise RefusedError("training needs a baseline: the base has no verdict on the locked suites")
         with self._progress.step("train"):
-            plan = TrainPlan(
-                self._of.base, self._of.examples("train"), self._of.examples("dev"), self._recipe.tune
-            )
             result = train(
-                plan,
+                train_plan(self._of.loaded, self._of.base),
                 self._folder / "train",
                 on_event=self._progress.event,
                 should_stop=self._progress.should_stop,
