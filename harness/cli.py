@@ -92,14 +92,49 @@ def train(
     json_out: Json = False,
     detach: Detach = False,
     fresh: Fresh = False,
+    prove_resume: Annotated[
+        int | None,
+        typer.Option(
+            metavar="STEP", min=1, help="Kill training after this step, resume it, compare every bit."
+        ),
+    ] = None,
 ) -> None:
     """The same path up to the gate on the trained adapter.
 
     `export` and `release` go on from there.
 
-    Example: harness train recipes/demo.yaml
+    Example: harness train recipes/demo.yaml --prove-resume 7
     """
+    if prove_resume is not None:
+        _prove_resume(recipe, data, prove_resume, json_out=json_out)
+        return
     _release(recipe, data, "train", Path("releases"), json_out=json_out, detach=detach, fresh=fresh)
+
+
+def _prove_resume(recipe: Path, data: Path | None, step: int, *, json_out: bool) -> None:
+    import tempfile
+
+    from harness.jobs.candidate import train_plan
+    from harness.jobs.orders import load_order
+    from harness.models.load import resolve_base
+    from harness.train.prove import prove_resume
+
+    def note(text: str) -> None:
+        typer.echo(text, err=True)
+
+    loaded = load_order(recipe, data)
+    plan = train_plan(loaded, resolve_base(loaded.recipe.base, on_progress=note))
+    with tempfile.TemporaryDirectory() as scratch:
+        proof = prove_resume(plan, step, Path(scratch), note=note)
+    if json_out:
+        typer.echo(json.dumps(proof.to_json(), indent=1))
+    else:
+        for check in proof.checks:
+            differ = f": {', '.join(check.differ)}" if check.differ else ""
+            typer.echo(f"{'✓' if check.is_same else '✗'} {check.what:<17} {check.compared} compared{differ}")
+        at = f"epoch {proof.epoch}, batch {proof.batch}, {proof.micro_batches} micro-batches a step"
+        typer.echo(f"killed after step {proof.killed_at} ({at}), resumed from step {proof.resumed_from}")
+    raise typer.Exit(ExitCode.DONE if proof.is_same else ExitCode.GATE_FAILED)
 
 
 @app.command()
