@@ -3,48 +3,36 @@
 from __future__ import annotations
 
 import math
-import re
 import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from harness.errors import ModelError
 from harness.export.architectures import read_config
+from harness.export.changes import Change, check_base, is_whole, read_changes
 from harness.export.weights import (
     WEIGHTS,
     Planned,
     TensorPlace,
     read_float32,
-    read_header,
     read_places,
     read_raw,
     write_safetensors,
 )
-from harness.files import folder_written_whole, read_json, write_json
+from harness.files import folder_written_whole, write_json
 from harness.models.identity import TOKENIZER_FILES
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-ADAPTER_CONFIG = "adapter_config.json"
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
 COPIED_FILES = ("generation_config.json", "chat_template.jinja", *TOKENIZER_FILES)
 
-_PART = re.compile(r"^base_model\.model\.(?P<module>.+)\.lora_(?P<part>[AB])(\.default)?\.weight$")
 _F16_MAX = 65504.0
-_UNSUPPORTED = {
-    "use_dora": "DoRA scales whole columns: merge it with PEFT first",
-    "modules_to_save": "whole trained modules",
-    "fan_in_fan_out": "transposed layers",
-    "lora_bias": "a bias in B",
-    "layer_replication": "repeated layers",
-    "trainable_token_indices": "trained token rows",
-}
 
 
 class MergeReport(NamedTuple):
@@ -60,16 +48,6 @@ class MergeReport(NamedTuple):
     """Root mean square of what storing in F16 took from the changed tensors, as a share of their own."""
     bytes: int
     seconds: float
-
-
-class _Factors(NamedTuple):
-    """One adapter: the layer's weight changes by `scale · B @ A`."""
-
-    a: TensorPlace
-    """(rank, in)"""
-    b: TensorPlace
-    """(out, rank)"""
-    scale: float
 
 
 @dataclass(slots=True)
@@ -94,19 +72,24 @@ def merge(
     Onto `16bit` the base is as it is on disk. Onto `nf4` its linear layers first get the values that
     QLoRA trained against: NF4 with double quantization and back, in `nf4_dtype` (None: what training
     computes in on this machine). Changed tensors are stored in F16, which loses eight times less than
-    BF16 and is what the GGUF will hold; the others keep the base's bytes.
+    BF16 and is what the GGUF will hold; the others keep the base's bytes. There is no way to a merge that is
+    quantized again: it loses what was trained.
 
     Raises:
-        ModelError: an adapter that is no plain LoRA, or does not fit the base, or values beyond F16.
+        ModelError: an adapter that can't be merged or does not fit the base, a base that is quantized itself,
+            or values beyond F16.
+        IntegrityError: the adapter names another base.
     """
     started = time.monotonic()
     places = read_places(base)
-    factors = read_factors(adapter, places)
+    _refuse_quantized(base, adapter, onto)
+    changes = read_changes(adapter, places)
+    check_base(adapter, base)
     rounded = _linear_weights(base, places) if onto == "nf4" else frozenset[str]()
     loss = _Loss()
     dtype = (nf4_dtype or training_dtype()) if rounded else "float32"
     planned = {
-        name: _planned(place, factors.get(name), dtype if name in rounded else None, loss)
+        name: _planned(place, changes.get(name), dtype if name in rounded else None, loss)
         for name, place in places.items()
     }
     with folder_written_whole(out) as part:
@@ -116,7 +99,7 @@ def merge(
         _copy_documents(base, part)
     error = math.sqrt(loss.error / loss.signal) if loss.signal else 0.0
     size = (out / WEIGHTS).stat().st_size
-    return MergeReport(out, onto, len(factors), len(rounded), error, size, time.monotonic() - started)
+    return MergeReport(out, onto, len(changes), len(rounded), error, size, time.monotonic() - started)
 
 
 def training_dtype() -> Literal["bfloat16", "float32"]:
@@ -130,72 +113,6 @@ def training_dtype() -> Literal["bfloat16", "float32"]:
     return "bfloat16" if has_bfloat16 else "float32"
 
 
-def read_factors(adapter: Path, places: Mapping[str, TensorPlace]) -> dict[str, _Factors]:
-    """The adapter's factors by the name of the weight that they change.
-
-    Raises:
-        ModelError: no plain LoRA, a tensor without its partner, or one that does not fit the base.
-    """
-    config = read_json(adapter / ADAPTER_CONFIG)
-    _refuse_unsupported(adapter, config)
-    parts: dict[str, dict[str, TensorPlace]] = {}
-    for place in read_header(adapter / ADAPTER_WEIGHTS):
-        found = _PART.match(place.name)
-        if found is None:
-            raise ModelError(f"{adapter}: tensor {place.name} is no LoRA factor of a linear layer")
-        parts.setdefault(found["module"], {})[found["part"]] = place
-    if not parts:
-        raise ModelError(f"{adapter}: holds no LoRA factors")
-    return {
-        f"{module}.weight": _fitting(adapter, config, module, pair, places)
-        for module, pair in sorted(parts.items())
-    }
-
-
-def _refuse_unsupported(adapter: Path, config: Mapping[str, Any]) -> None:
-    if config.get("peft_type") != "LORA":
-        raise ModelError(f"{adapter / ADAPTER_CONFIG}: peft_type = {config.get('peft_type')}; wanted LORA")
-    for key, what in _UNSUPPORTED.items():
-        if config.get(key):
-            raise ModelError(
-                f"{adapter / ADAPTER_CONFIG}: {key} = {config[key]}; can't be merged here: {what}"
-            )
-    if config.get("bias", "none") != "none":
-        raise ModelError(f"{adapter / ADAPTER_CONFIG}: bias = {config['bias']}; wanted none")
-
-
-def _fitting(
-    adapter: Path,
-    config: Mapping[str, Any],
-    module: str,
-    pair: Mapping[str, TensorPlace],
-    places: Mapping[str, TensorPlace],
-) -> _Factors:
-    name = f"{module}.weight"
-    if pair.keys() != {"A", "B"}:
-        raise ModelError(f"{adapter}: {module} has lora_{next(iter(pair))} without its partner")
-    if name not in places:
-        raise ModelError(f"{adapter}: {module} is no layer of the base")
-    a, b = pair["A"], pair["B"]
-    rank = int(_by_pattern(config.get("rank_pattern"), module, config["r"]))
-    wanted = ((rank, places[name].shape[-1]), (places[name].shape[0], rank))
-    if (a.shape, b.shape) != wanted:
-        raise ModelError(
-            f"{adapter}: {module} has A {a.shape} and B {b.shape}; "
-            f"rank {rank} on this base wants {wanted[0]} and {wanted[1]}"
-        )
-    alpha = float(_by_pattern(config.get("alpha_pattern"), module, config["lora_alpha"]))
-    return _Factors(a, b, alpha / (math.sqrt(rank) if config.get("use_rslora") else rank))
-
-
-def _by_pattern(patterns: Mapping[str, Any] | None, module: str, default: Any) -> Any:
-    """The value whose pattern ends the module's name, as PEFT matches them: the first that fits."""
-    for pattern, value in (patterns or {}).items():
-        if re.match(rf"(.*\.)?({pattern})$", module):
-            return value
-    return default
-
-
 def _linear_weights(base: Path, places: Mapping[str, TensorPlace]) -> frozenset[str]:
     """The weights that QLoRA rounds: matrices of the blocks, never the embedding or the output layer."""
     blocks = int(read_config(base)["num_hidden_layers"])
@@ -205,23 +122,40 @@ def _linear_weights(base: Path, places: Mapping[str, TensorPlace]) -> frozenset[
     )
 
 
-def _planned(place: TensorPlace, factors: _Factors | None, nf4_dtype: str | None, loss: _Loss) -> Planned:
-    if factors is None and nf4_dtype is None:
+def _refuse_quantized(base: Path, adapter: Path, onto: str) -> None:
+    if "quantization_config" in read_config(base):
+        raise ModelError(
+            f"{base}: the base is quantized: a merge onto it would round away what was trained",
+            hint="merge onto the 16-bit checkpoint that it was made from",
+        )
+    if onto not in ("16bit", "nf4"):
+        raise ValueError(f"onto = {onto!r}; wanted 16bit or nf4")
+    if onto == "nf4" and is_whole(adapter):
+        raise ModelError(
+            f"{adapter}: all weights were trained, in 16 bits or more: there is no NF4 base under them"
+        )
+
+
+def _planned(place: TensorPlace, change: Change | None, nf4_dtype: str | None, loss: _Loss) -> Planned:
+    if change is None and nf4_dtype is None:
         return Planned(place.dtype, place.shape, partial(read_raw, place))
-    return Planned("F16", place.shape, partial(_changed, place, factors, nf4_dtype, loss))
+    # Vectors, such as norms, stay in float32: they are small, and the GGUF holds them so.
+    dtype = "F16" if len(place.shape) > 1 else "F32"
+    return Planned(dtype, place.shape, partial(_changed, place, change, nf4_dtype, loss))
 
 
-def _changed(place: TensorPlace, factors: _Factors | None, nf4_dtype: str | None, loss: _Loss) -> bytes:
+def _changed(place: TensorPlace, change: Change | None, nf4_dtype: str | None, loss: _Loss) -> bytes:
     import numpy as np
 
     weight = read_float32(place)
-    if nf4_dtype is not None:
-        weight = _through_nf4(weight, nf4_dtype)
-    if factors is not None:
-        weight = weight + np.float32(factors.scale) * (read_float32(factors.b) @ read_float32(factors.a))
+    rounding = None if nf4_dtype is None else partial(_through_nf4, dtype=nf4_dtype)
+    if change is not None:
+        weight = change.apply(weight, rounding)
+    elif rounding is not None:
+        weight = rounding(weight)
     if not np.isfinite(weight).all() or np.abs(weight).max(initial=0.0) > _F16_MAX:
         raise ModelError(f"{place.name}: the merged weight is not finite or beyond F16's {_F16_MAX:g}")
-    stored = weight.astype("<f2")
+    stored = weight.astype("<f2" if weight.ndim > 1 else "<f4")
     loss.error += float(np.square(stored.astype(np.float32) - weight, dtype=np.float64).sum())
     loss.signal += float(np.square(weight, dtype=np.float64).sum())
     return stored.tobytes()

@@ -15,8 +15,8 @@ def make_lean(model: nn.Module) -> int:
     """The number of LoRA layers whose forward was replaced; the arithmetic is PEFT's up to rounding.
 
     PEFT casts the activations to the adapter's float32 and back. Casting the two small adapter matrices
-    to the activations' dtype instead is several times cheaper. Layers with dropout and layers whose
-    weight is packed keep PEFT's own forward.
+    to the activations' dtype instead is several times cheaper. Layers with dropout, DoRA's, and layers
+    whose weight is packed keep PEFT's own forward.
     """
     import torch
     from peft.tuners.lora import Linear
@@ -25,7 +25,7 @@ def make_lean(model: nn.Module) -> int:
     for module in model.modules():
         if not isinstance(module, Linear) or type(module.get_base_layer()) is not torch.nn.Linear:
             continue
-        if isinstance(module.lora_dropout["default"], torch.nn.Identity):
+        if isinstance(module.lora_dropout["default"], torch.nn.Identity) and not module.lora_variant:
             module.forward = MethodType(_lora_forward, module)
             count += 1
     return count
@@ -49,6 +49,9 @@ def make_blocks_lean(model: nn.Module) -> None:
 
 def _lora_forward(module: Any, x: torch.Tensor) -> torch.Tensor:
     base = module.base_layer
+    if module.disable_adapters:
+        bare: torch.Tensor = base(x)
+        return bare
     a, b = module.lora_A["default"].weight, module.lora_B["default"].weight
     y: torch.Tensor = lora_linear()(x, base.weight, base.bias, a, b, module.scaling["default"])
     return y

@@ -204,7 +204,7 @@ class Loop:
 
     def write_adapter(self, folder: Path) -> None:
         """The adapters as they are now, as files in the folder."""
-        from harness.train.methods import save_adapter
+        from harness.train.adapters import save_adapter
 
         save_adapter(self.adapted, folder, base_identity=self.work.base_identity, method=self.tune.method)
 
@@ -220,7 +220,7 @@ class Loop:
 
     def load_adapter(self, path: Path) -> None:
         """Puts the checkpoint's tensors into the adapters."""
-        from harness.train.methods import load_adapter
+        from harness.train.adapters import load_adapter
 
         load_adapter(self.adapted, path, base_identity=self.work.base_identity)
 

@@ -1,16 +1,15 @@
-"""The base with its adapters, ready to train, and adapters as files that know their base."""
+"""The base with what a method trains in it: adapters, factors, virtual tokens, or the weights themselves."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from harness.errors import DataError, IntegrityError, ModelError
-from harness.files import write_json
-from harness.specs.recipe import Tune
+from harness.errors import ModelError
+from harness.specs.tune import Method, Tune
 from harness.train.batches import Encoded, tensors
 from harness.train.packed import can_pack, pack, use_row_attention
 
@@ -18,33 +17,48 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
-ADAPTER_CONFIG = "adapter_config.json"
 PEFT_PREFIX = "base_model.model."
+PROMPT = "prompt_embeddings"
+"""The name of virtual tokens in an adapter file, as PEFT spells it."""
+VIRTUAL_TOKENS = 16
+INPUT_SIDE = ("down_proj", "fc2")
+"""Layers whose *input* IA3 scales, as Liu et al. (2022) do inside the feed-forward part; elsewhere the output."""
+
+
+class Start(tuple["torch.Tensor", "torch.Tensor"]):
+    """The factors A (rank, in) and B (out, rank) that PiSSA took out of a layer's weight, float32."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True)
 class Adapted:
-    """A frozen base with trainable adapters."""
+    """A base with what is trainable in it."""
 
     model: nn.Module
     """The base in its own class; its linear layers carry the adapters."""
     parameters: Mapping[str, nn.Parameter]
     """The trainable tensors by their PEFT names, in the order of the layers; float32."""
     config: Any
-    """PEFT's LoraConfig."""
+    """PEFT's settings; None where all weights are trained."""
     device: torch.device
     dtype: torch.dtype
     """Of activations and base weights."""
     is_packed: bool
     """Micro-batches are one sequence of rows side by side, instead of padded rows."""
+    base: Path
+    method: Method
+    prompt: nn.Parameter | None = None
+    """(virtual tokens, width): embeddings before every row."""
+    starts: Mapping[str, Start] | None = None
+    """With PiSSA: by layer, what the base no longer holds and the adapter began with."""
 
     def hidden_and_targets(
         self, rows: Sequence[Encoded], *, pad_id: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The last hidden state before each supervised token, and that token.
 
-        Shapes (supervised, width) and (supervised,).
+        Shapes (supervised, width) and (supervised,), row by row.
         """
         backbone: Any = self.model.get_submodule(str(self.model.base_model_prefix))
         if self.is_packed:
@@ -59,47 +73,102 @@ class Adapted:
             ).last_hidden_state  # (1, tokens, width)
             return states[0][packed.places], packed.targets
         ids, places, targets = (tensor.to(self.device) for tensor in tensors(rows, pad_id=pad_id))
-        states = backbone(input_ids=ids, use_cache=False).last_hidden_state  # (batch, time, width)
+        if self.prompt is None:
+            states = backbone(input_ids=ids, use_cache=False).last_hidden_state  # (batch, time, width)
+        else:
+            states = self._after_prompt(backbone, ids)
         return states.flatten(0, 1)[places], targets
+
+    def _after_prompt(self, backbone: Any, ids: torch.Tensor) -> torch.Tensor:
+        """The hidden states of the ids alone, (batch, time, width), with the virtual tokens before them."""
+        import torch
+
+        assert self.prompt is not None
+        embedded = self.model.get_input_embeddings()(ids)  # type: ignore[operator]
+        before = self.prompt.to(embedded.dtype).expand(len(ids), -1, -1)
+        states = backbone(inputs_embeds=torch.cat([before, embedded], dim=1), use_cache=False)
+        return cast("torch.Tensor", states.last_hidden_state[:, self.prompt.shape[0] :])
+
+    @contextmanager
+    def reference(self) -> Iterator[Adapted]:
+        """The same model as if nothing had been trained: adapters off, while the context lasts.
+
+        Raises:
+            ModelError: the base itself is trained, so it is no longer there.
+        """
+        if self.method == "full" or self.starts:
+            raise ModelError("the base's own weights are changed by this method: it is no reference")
+        layers: list[Any] = [m for m in self.model.modules() if hasattr(m, "_disable_adapters")]
+        # PEFT's own switch also freezes the adapters, and the optimizer would lose them.
+        for layer in layers:
+            layer._disable_adapters = True
+        try:
+            yield replace(self, prompt=None)
+        finally:
+            for layer in layers:
+                layer._disable_adapters = False
 
 
 def adapt(
-    base: Path, tune: Tune, *, device: torch.device | None = None, dtype: torch.dtype | None = None
+    base: Path,
+    tune: Tune,
+    *,
+    device: torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    is_plain: bool = False,
 ) -> Adapted:
-    """The checkpoint's model with adapters that start as zero, so that it still answers as the base does.
+    """The checkpoint's model with `tune.method` in it; adapters start as zero, so it still answers as the base.
 
-    `qlora` rounds the linear layers' weights to NF4 with double quantization. On a GPU they stay packed;
+    Over NF4 the linear layers' weights are rounded with double quantization. On a GPU they stay packed;
     on a CPU they are unpacked once, which gives the same products without unpacking at each step.
-    Adapters are float32: they are small, and bfloat16 would round late updates away.
+    What is trained is float32: adapters are small, and bfloat16 would round late updates away. `full`
+    computes in float32 too. `is_plain` keeps the layers' own forwards and padded rows, which per-record
+    gradients need.
 
     Raises:
         ModelError: the checkpoint can't be loaded, or no layer has a name of `tune.targets`.
     """
     import torch
 
-    from harness.models.nf4 import apply_nf4
+    device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = torch.float32 if tune.method == "full" else dtype or compute_dtype(device)
+    # PiSSA rounds what is left of the weights, so it needs them unpacked.
+    stays_packed = tune.is_nf4 and device.type == "cuda" and tune.init != "pissa"
+    model = _load(base, is_packed=stays_packed, device=device, dtype=dtype)
+    rounds = tune.is_nf4 and not stays_packed
+    if rounds and tune.init != "pissa":
+        _round_base(model)
+    adapted = _trainable(
+        Adapted(model, {}, None, device, dtype, is_packed=False, base=base, method=tune.method), tune
+    )
+    if rounds and tune.init == "pissa":
+        _round_base(model)
+    return adapted if is_plain else _made_lean(adapted)
+
+
+def _made_lean(adapted: Adapted) -> Adapted:
+    """With forwards that keep less for the backward, where they compute the same."""
     from harness.train.lean import make_blocks_lean, make_lean
 
-    device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = dtype or compute_dtype(device)
-    model = _load(
-        base, is_packed=tune.method == "qlora" and device.type == "cuda", device=device, dtype=dtype
-    )
-    if tune.method == "qlora" and device.type != "cuda":
-        apply_nf4(model)
-    config = _inject(model, tune)
-    parameters = {_peft_name(name): p for name, p in model.named_parameters() if p.requires_grad}
-    make_lean(model)
-    is_packed = can_pack(model, device)
-    if is_packed:
-        use_row_attention(model)
-        make_blocks_lean(model)
-    return Adapted(model, parameters, config, device, dtype, is_packed)
+    make_lean(adapted.model)
+    if adapted.prompt is not None or not can_pack(adapted.model, adapted.device):
+        return adapted
+    use_row_attention(adapted.model)
+    if adapted.method != "full":  # their norms would get no gradient
+        make_blocks_lean(adapted.model)
+    return replace(adapted, is_packed=True)
 
 
-def parameter_groups(adapted: Adapted, tune: Tune) -> list[dict[str, Any]]:  # noqa: ARG001
-    """The trainable tensors as an optimizer takes them; `rate_ratio` multiplies the schedule's rate."""
-    return [{"params": list(adapted.parameters.values()), "rate_ratio": 1.0}]
+def parameter_groups(adapted: Adapted, tune: Tune) -> list[dict[str, Any]]:
+    """The trainable tensors as an optimizer takes them; `rate_ratio` multiplies the schedule's rate.
+
+    LoRA+ gives the factors B a rate of their own (Hayou et al., 2024, "LoRA+").
+    """
+    fast = [p for name, p in adapted.parameters.items() if tune.b_rate_ratio != 1.0 and ".lora_B." in name]
+    chosen = {id(parameter) for parameter in fast}
+    others = [p for p in adapted.parameters.values() if id(p) not in chosen]
+    groups = [{"params": others, "rate_ratio": 1.0}, {"params": fast, "rate_ratio": tune.b_rate_ratio}]
+    return [group for group in groups if group["params"]]
 
 
 def compute_dtype(device: torch.device) -> torch.dtype:
@@ -147,119 +216,109 @@ def keep_packed_weights_in_place(model: nn.Module) -> None:
             setattr(module, "support_avx512bf16_for_cpu", False)  # noqa: B010 - not in the type
 
 
-def _inject(model: nn.Module, tune: Tune) -> Any:
-    """Adds the adapters in place, in float32, drawn from `tune.seed`; everything else is frozen."""
+def _round_base(model: nn.Module) -> None:
+    """Rounds the linear layers' weights to NF4, also below adapters, which keep theirs."""
     import torch
-    from peft import LoraConfig, inject_adapter_in_model
 
-    config = LoraConfig(
+    from harness.models.nf4 import linear_layers, round_to_nf4
+
+    with torch.no_grad():
+        for name, layer in linear_layers(model).items():
+            if ".lora_" not in name:
+                layer.weight.copy_(round_to_nf4(layer.weight))
+
+
+def _trainable(adapted: Adapted, tune: Tune) -> Adapted:
+    """The model with everything frozen but what the method trains, drawn from `tune.seed`."""
+    import torch
+
+    for parameter in adapted.model.parameters():
+        parameter.requires_grad_(tune.method == "full")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(tune.seed)
+        if tune.method == "full":
+            return replace(adapted, parameters=dict(adapted.model.named_parameters()))
+        if tune.method == "prompt":
+            return _with_prompt(adapted, tune)
+        return _with_adapters(adapted, tune)
+
+
+def _with_adapters(adapted: Adapted, tune: Tune) -> Adapted:
+    from peft import inject_adapter_in_model
+
+    config = _ia3_config(tune) if tune.method == "ia3" else _lora_config(tune)
+    model = adapted.model
+    try:
+        inject_adapter_in_model(config, model)
+    except ValueError as error:
+        raise ModelError(f"tune.targets = {', '.join(tune.targets)}: {error}") from error
+    trained = {}
+    for name, parameter in model.named_parameters():
+        is_trained = ".lora_" in name or ".ia3_l." in name
+        parameter.requires_grad_(is_trained)
+        if is_trained:
+            parameter.data = parameter.data.float()
+            trained[peft_name(name)] = parameter
+    starts = _starts(trained) if tune.init == "pissa" else None
+    return replace(adapted, parameters=trained, config=config, starts=starts)
+
+
+def _lora_config(tune: Tune) -> Any:
+    from peft import LoraConfig
+
+    return LoraConfig(
         r=tune.rank,
         lora_alpha=tune.alpha,
         lora_dropout=tune.dropout,
         target_modules=list(tune.targets),
+        use_rslora=tune.rslora,
+        use_dora=tune.dora,
+        init_lora_weights="pissa" if tune.init == "pissa" else True,
         bias="none",
         task_type="CAUSAL_LM",
     )
-    for parameter in model.parameters():
-        parameter.requires_grad_(False)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(tune.seed)
-        try:
-            inject_adapter_in_model(config, model)
-        except ValueError as error:
-            raise ModelError(f"tune.targets = {', '.join(tune.targets)}: {error}") from error
-    for name, parameter in model.named_parameters():
-        if ".lora_" in name:
-            parameter.data = parameter.data.float()
-            parameter.requires_grad_(True)
-    return config
 
 
-def _peft_name(name: str) -> str:
+def _ia3_config(tune: Tune) -> Any:
+    from peft import IA3Config
+
+    inside = [target for target in tune.targets if target in INPUT_SIDE]
+    return IA3Config(target_modules=list(tune.targets), feedforward_modules=inside, task_type="CAUSAL_LM")
+
+
+def _with_prompt(adapted: Adapted, tune: Tune) -> Adapted:
+    """Virtual tokens that start as embeddings of random tokens (Lester et al., 2021, section 3.2)."""
+    import torch
+    from peft import PromptTuningConfig
+
+    count = tune.virtual_tokens or VIRTUAL_TOKENS
+    words = adapted.model.get_input_embeddings().weight  # type: ignore[operator]
+    drawn = words[torch.randint(0, len(words), (count,)).to(words.device)]
+    prompt = torch.nn.Parameter(drawn.detach().float().clone())
+    shape: Any = adapted.model.config
+    config = PromptTuningConfig(
+        task_type="CAUSAL_LM",
+        num_virtual_tokens=count,
+        token_dim=words.shape[1],
+        num_layers=shape.num_hidden_layers,
+        num_attention_heads=shape.num_attention_heads,
+        num_transformer_submodules=1,
+    )
+    return replace(adapted, parameters={PROMPT: prompt}, config=config, prompt=prompt)
+
+
+def _starts(parameters: Mapping[str, nn.Parameter]) -> dict[str, Start]:
+    """The factors as they are now, by layer."""
+    layers = [name.removesuffix(".lora_A.weight") for name in parameters if name.endswith(".lora_A.weight")]
+    return {
+        layer: Start(parameters[f"{layer}.lora_{part}.weight"].detach().clone() for part in "AB")
+        for layer in layers
+    }
+
+
+def peft_name(name: str) -> str:
     """The tensor's name in an adapter file, such as `base_model.model.…q_proj.lora_A.weight`."""
+    for kind in (".lora_magnitude_vector", ".ia3_l"):
+        if kind in name:
+            return PEFT_PREFIX + name.partition(kind)[0] + kind
     return PEFT_PREFIX + name.replace(".default.weight", ".weight")
-
-
-def save_adapter(adapted: Adapted, folder: Path, *, base_identity: str, method: str) -> None:
-    """Writes a PEFT adapter whose safetensors header names the base that it belongs to."""
-    from safetensors.torch import save
-
-    folder.mkdir(parents=True, exist_ok=True)
-    values = {name: p.detach().cpu().contiguous() for name, p in adapted.parameters.items()}
-    about = {"format": "pt", "base_identity": base_identity, "method": method}
-    (folder / ADAPTER_WEIGHTS).write_bytes(_in_fixed_order(save(values, metadata=about)))
-    config = {key: _plain(value) for key, value in adapted.config.to_dict().items()}
-    write_json(folder / ADAPTER_CONFIG, {**config, "base_model_name_or_path": None, "inference_mode": True})
-
-
-def _in_fixed_order(file: bytes) -> bytes:
-    """The safetensors file with its metadata sorted: the library writes them in another order each time,
-    and an adapter's identity is the digest of its bytes."""
-    length = int.from_bytes(file[:8], "little")
-    header = json.loads(file[8 : 8 + length])
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)  # the format aligns the data after it
-    return len(text).to_bytes(8, "little") + text + file[8 + length :]
-
-
-def _plain(value: Any) -> Any:
-    """The value as JSON holds it, with sets in a fixed order."""
-    if isinstance(value, set | frozenset):
-        return sorted(value)
-    return json.loads(json.dumps(value, default=str))
-
-
-def load_adapter(adapted: Adapted, folder: Path, *, base_identity: str) -> None:
-    """Puts the file's tensors into the adapters.
-
-    Raises:
-        IntegrityError: the adapter was trained on another base.
-        DataError: its tensors are not those of these adapters.
-    """
-    check_base(folder, base_identity)
-    stored = dict(_stored(folder / ADAPTER_WEIGHTS))
-    if stored.keys() != adapted.parameters.keys():
-        odd = sorted(stored.keys() ^ adapted.parameters.keys())
-        raise DataError(f"{folder}: tensors differ from the recipe's adapters: {len(odd)}, first {odd[0]}")
-    for name, parameter in adapted.parameters.items():
-        if stored[name].shape != parameter.shape:
-            shapes = f"{tuple(stored[name].shape)}, wanted {tuple(parameter.shape)}"
-            raise DataError(f"{folder}: {name} has shape {shapes}")
-        parameter.data.copy_(stored[name])
-
-
-def check_base(folder: Path, base_identity: str) -> None:
-    """Returns when the adapter in the folder was trained on the base.
-
-    Raises:
-        IntegrityError: it was trained on another one, or does not say.
-    """
-    found = adapter_metadata(folder).get("base_identity", "")
-    if found != base_identity:
-        said = f"{found[:16]}…" if found else "nothing"
-        raise IntegrityError(
-            f"{folder}: adapter names {said} as its base, and this base is {base_identity[:16]}…",
-            hint="use the base that the adapter was trained on, or train again",
-        )
-
-
-def adapter_metadata(folder: Path) -> dict[str, str]:
-    """What the adapter file's header says: `base_identity` and `method`."""
-    from safetensors import safe_open
-
-    try:
-        with safe_open(folder / ADAPTER_WEIGHTS, framework="pt") as file:
-            return dict(file.metadata() or {})
-    except (OSError, ValueError) as error:
-        raise IntegrityError(f"{folder / ADAPTER_WEIGHTS}: {error}") from error
-    except Exception as error:
-        raise IntegrityError(f"{folder / ADAPTER_WEIGHTS}: is not a safetensors file: {error}") from error
-
-
-def _stored(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
-    from safetensors import safe_open
-
-    with safe_open(path, framework="pt") as file:
-        for name in file.keys():  # noqa: SIM118 - not a dict
-            yield name, file.get_tensor(name)

@@ -119,7 +119,8 @@ def test_tokenizer_template_and_settings_come_along(llama: Path, tmp_path: Path)
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"use_dora": True}, "DoRA"),
+        ({"use_dora": True}, "use_dora = True and its lengths don't agree"),
+        ({"peft_type": "PROMPT_TUNING"}, "no GGUF can hold them"),
         ({"peft_type": "LOHA"}, "peft_type = LOHA"),
         ({"bias": "all"}, "bias = all"),
         ({"modules_to_save": ["lm_head"]}, "modules_to_save"),

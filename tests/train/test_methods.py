@@ -11,14 +11,8 @@ from safetensors.torch import load_file
 from harness.errors import DataError, IntegrityError, ModelError
 from harness.models.nf4 import round_to_nf4
 from harness.specs.recipe import Tune
-from harness.train.methods import (
-    adapt,
-    adapter_metadata,
-    check_base,
-    keep_packed_weights_in_place,
-    load_adapter,
-    save_adapter,
-)
+from harness.train.adapters import adapter_metadata, check_base, load_adapter, save_adapter
+from harness.train.methods import adapt, keep_packed_weights_in_place
 from tests.train.conftest import build_base
 
 CPU = torch.device("cpu")
