@@ -25,6 +25,7 @@ from harness.tui.views.folders import Home, RunFolder, stage_order
 from harness.tui.views.live import slice_rows
 from harness.tui.views.matrix import Cursor, matrix_of, planned_stages, short_name
 from harness.tui.views.progress import Progress, fold
+from harness.tui.views.reader import sample_lines
 from harness.tui.views.samples import Filter, SampleIndex, SampleList
 
 finite = st.floats(-1e6, 1e6)
@@ -612,3 +613,17 @@ def test_a_line_that_is_no_sample_is_shown_as_such(line: str, home: Path) -> Non
     shown = "\n".join(map(plain, desk.lines(100, 30)))
     assert "1 of 1" in shown
     assert "1 fail" in shown
+
+
+def test_a_sample_shows_all_that_was_measured_on_it() -> None:
+    data = {
+        "id": "s1", "gold": ["41.2"], "answer": "412", "score": 0.0, "error_class": "scale_slip",
+        "parsed": {"number": 412.0, "unit": "bps"}, "scores": {"number": 0.0, "judge": 0.25},
+        "confidences": {"mean_logprob": -0.5, "p_true": 0.8, "self_consistency": float("nan")},
+    }  # fmt: skip
+    text = "\n".join(plain(spans) for spans in sample_lines(data, 100, is_whole=True))
+    assert "WHY        scale_slip" in text
+    assert "bps" in text
+    assert "number 0.000 · judge 0.250" in text
+    assert "mean_logprob -0.500 · p_true 0.800" in text
+    assert "nan" not in text

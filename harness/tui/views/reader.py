@@ -217,11 +217,23 @@ def sample_lines(data: Mapping[str, Any], cells: int, *, is_whole: bool) -> list
     lines += _field(
         "answer", "nothing could be read from the output" if answer is None else text_of(answer), cells, rows
     )
+    lines += _field("why", text_of(data.get("error_class")), cells, 1, "warning")
+    lines += _field("parsed", text_of(data.get("parsed")), cells, 3)
+    lines += _field("scores", _numbers(data.get("scores")), cells, 2)
     lines += _confidence(data, cells)
+    lines += _field("sure", _numbers(data.get("confidences")), cells, 2)
     if data.get("output") not in (None, data.get("answer")):
         lines += _field("output", text_of(data.get("output")), cells, rows)
     lines += _slices(data, cells)
     return lines + _provenance(data, cells)
+
+
+def _numbers(found: Any) -> str:
+    """Named numbers in one line; empty for one that says what the score says already."""
+    if not isinstance(found, dict):
+        return ""
+    known = [(str(name), value) for name, one in found.items() if (value := number(one)) is not None]
+    return " · ".join(f"{name} {value:.3f}" for name, value in known) if len(known) > 1 else ""
 
 
 def _field(name: str, value: Any, cells: int, rows: int, style: str = "") -> list[Line]:
