@@ -12,6 +12,7 @@ import typer
 
 from harness.cli_gate import add_commands
 from harness.cli_options import Data, Json, RecipeFile, RunName
+from harness.cli_release import add_release
 from harness.cli_review import add_review
 from harness.errors import ExitCode, HarnessError, RunDiedError
 
@@ -191,31 +192,6 @@ def evaluate(
         limit=Limit(n=limit, seed=seed) if limit else None, repeat=repeat, cache=cache, command=_twin(),
     )  # fmt: skip
     work(folder, json_out=json_out, detach=detach, baseline=before)
-
-
-@app.command()
-def verify(
-    folder: Annotated[Path, typer.Argument(help="A release folder.", show_default=False)],
-    json_out: Json = False,
-) -> None:
-    """Checks every byte and claim of a release folder.
-
-    That the verdict is PASS for exactly these bytes, among others.
-
-    Example: harness verify releases/demo-1a2b3c4d
-    """
-    from harness.export.verify import verify as verify_release
-
-    report = verify_release(folder)
-    if json_out:
-        typer.echo(json.dumps(report.to_json(), ensure_ascii=False, indent=1))
-    else:
-        from harness.text import visible
-
-        for check in report.checks:
-            typer.echo(f"{'✓' if check.ok else '✗'} {visible(check.name)}: {visible(check.detail)}")
-        typer.echo("verified" if report.ok else "REFUSED")
-    raise typer.Exit(ExitCode.DONE if report.ok else ExitCode.GATE_FAILED)
 
 
 @app.command()
@@ -478,6 +454,7 @@ def doctor(json_out: Json = False) -> None:
 
 
 add_commands(app)
+add_release(app)
 add_review(app)
 
 

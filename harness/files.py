@@ -114,7 +114,8 @@ def read_json(path: Path) -> Any:
         DataError: the file is missing, too large, or not the strict JSON that `parse_json` takes.
     """
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(MAX_JSON_BYTES + 1)  # a sparse file claims terabytes and costs nobody anything
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from error
     return parse_json(data, name=str(path))
@@ -127,7 +128,7 @@ def parse_json(data: bytes | str, *, name: str = "JSON") -> Any:
     would read as PASS.
     """
     if len(data) > MAX_JSON_BYTES:
-        raise DataError(f"{name}: {len(data):,} bytes is over the limit of {MAX_JSON_BYTES:,}")
+        raise DataError(f"{name}: over the limit of {MAX_JSON_BYTES:,} bytes")
     try:
         text = data.decode("utf-8") if isinstance(data, bytes) else data
         value = json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)

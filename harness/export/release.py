@@ -6,11 +6,12 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.errors import IntegrityError, RefusedError
 from harness.evals.results import Scorecard, State, Verdict
 from harness.export.card import model_card, modelfile
+from harness.export.keys import Trust
 from harness.export.verify import (
     FIDELITY,
     FORMAT,
@@ -23,9 +24,12 @@ from harness.export.verify import (
     file_identity,
     verify,
 )
-from harness.files import folder_written_whole, sha256_file, write_atomic, write_json
+from harness.files import canonical_json, folder_written_whole, sha256_file, write_atomic, write_json
 
-__all__ = ["ReleaseContents", "ReleaseReport", "VerifyReport", "verify", "write_release"]
+if TYPE_CHECKING:
+    from securesystemslib.signer import Signer
+
+__all__ = ["ReleaseContents", "ReleaseReport", "VerifyReport", "sign_release", "verify", "write_release"]
 
 CARD = "MODEL_CARD.md"
 MODELFILE = "Modelfile"
@@ -56,6 +60,10 @@ class ReleaseContents:
     """`pick.Choice` as JSON: why this file, and why each other one not."""
     notes: tuple[str, ...] = ()
     """What a reader must know; each becomes a line of the model card."""
+    calibrations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Of the stage that ships, by suite: what `harness.evals.calibrate.Calibration` writes."""
+    sequence: int | None = None
+    """Counts up from release to release, such as the second of the run's start; None when unknown."""
 
 
 class ReleaseReport(NamedTuple):
@@ -92,6 +100,26 @@ def write_release(folder: Path, contents: ReleaseContents) -> ReleaseReport:
     return ReleaseReport(folder, folder / name, sha256_file(folder / MANIFEST), size)
 
 
+def sign_release(folder: Path, signer: Signer, trust: Trust | None = None) -> VerifyReport:
+    """Signs the three statements about a release that verifies; what was signed before is replaced.
+
+    The report is of the signed release, held against `trust`.
+
+    Raises:
+        IntegrityError: the folder does not verify.
+    """
+    from harness.export.signing import seal
+    from harness.export.statements import FILES, statements
+
+    verify(folder).raise_if_failed()
+    with folder_written_whole(folder / "statements") as part:
+        for name, statement in statements(folder).items():
+            write_json(part / Path(FILES[name]).name, seal(canonical_json(statement).encode(), signer))
+    report = verify(folder, trust)
+    report.raise_if_failed()
+    return report
+
+
 def _refuse(folder: Path, contents: ReleaseContents) -> None:
     verdict = contents.verdicts.get(contents.picked)
     if verdict is None:
@@ -123,6 +151,8 @@ def _write_documents(part: Path, name: str, contents: ReleaseContents) -> None:
     for stage, by_suite in contents.scorecards.items():
         for suite, card in by_suite.items():
             write_json(part / "scorecards" / stage / f"{suite}.json", card.to_json())
+    for suite, calibration in contents.calibrations.items():
+        write_json(part / "calibration" / contents.picked / f"{suite}.json", dict(calibration))
     write_atomic(part / CARD, model_card(name, contents))
     write_atomic(part / MODELFILE, modelfile(name))
 
@@ -134,10 +164,12 @@ def _manifest(part: Path, name: str, contents: ReleaseContents) -> dict[str, Any
         for path in files
     }
     verdict = contents.verdicts[contents.picked]
+    numbers = {} if contents.sequence is None else {"sequence": contents.sequence}
     return {
         "format": FORMAT,
         "recipe": contents.recipe["recipe"],
         "version": contents.recipe.get("version", 1),
+        **numbers,
         "model": {"file": name, "stage": contents.picked, "identity": verdict.identity, **entries[name]},
         "lock": contents.lock["digest"],
         "files": entries,

@@ -12,6 +12,10 @@ from typing import Any, NamedTuple
 
 from harness.errors import DataError, HarnessError, IntegrityError
 from harness.evals.results import Scorecard, State, Verdict
+from harness.export import attestation
+from harness.export.attestation import Attested
+from harness.export.keys import Trust
+from harness.export.statements import FILES as STATEMENTS
 from harness.files import digest_json, read_json, sha256_file
 
 FORMAT = "dragongate.release/1"
@@ -23,9 +27,29 @@ FIDELITY = "fidelity.json"
 PICK = "pick.json"
 
 MAX_FILES = 4096
+MAX_BYTES = 1 << 40
+"""Of all files together, by what the folder claims before anything is read."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _LINEAGE_KEYS = ("base", "data", "code", "libraries")
+
+
+class Order(NamedTuple):
+    """Which of two releases of a recipe is newer; compare with `is_after`."""
+
+    version: int
+    """The recipe's, which a person counts up."""
+    sequence: int | None
+    """Second of the run's start since 1970; None in releases that have none."""
+
+    def is_after(self, other: Order) -> bool:
+        """Whether it is shown to be newer: without a sequence, the version alone can show it."""
+        if self.version != other.version or self.sequence is None or other.sequence is None:
+            return self.version > other.version
+        return self.sequence > other.sequence
+
+    def __str__(self) -> str:
+        return f"version {self.version}, sequence {self.sequence or 'unknown'}"
 
 
 class Check(NamedTuple):
@@ -43,6 +67,10 @@ class VerifyReport:
 
     folder: Path
     checks: tuple[Check, ...]
+    signature: str = attestation.UNSIGNED
+    """What the signatures show, in one line."""
+    signers: tuple[str, ...] = ()
+    """Ids of the known keys whose valid signatures are on every statement."""
 
     @property
     def ok(self) -> bool:
@@ -68,7 +96,8 @@ class VerifyReport:
 
     def to_json(self) -> dict[str, Any]:
         checks = [check._asdict() for check in self.checks]
-        return {"release": str(self.folder), "ok": self.ok, "checks": checks}
+        signature = {"signature": self.signature, "signers": list(self.signers)}
+        return {"release": str(self.folder), "ok": self.ok, **signature, "checks": checks}
 
 
 def file_identity(sha256: str) -> str:
@@ -83,12 +112,23 @@ class _Release:
     """A folder while it is being looked at."""
 
     folder: Path
+    trust: Trust
+    after: Order | None
     manifest: dict[str, Any] = field(default_factory=dict)
+    attested: Attested | None = None
     present: dict[str, os.stat_result] = field(default_factory=dict)
     """Plain files by their path in the folder."""
     odd: list[str] = field(default_factory=list)
     """Links, devices, empty folders and names that no release has."""
     digests: dict[str, str] = field(default_factory=dict)
+
+    def statements(self) -> Attested:
+        """What is signed of it; read once."""
+        if self.attested is None:
+            present = frozenset(path for path in STATEMENTS.values() if path in self.present)
+            digest = sha256_file(self.folder / MANIFEST)
+            self.attested = Attested(self.folder, self.trust, self.manifest, digest, present)
+        return self.attested
 
     @property
     def files(self) -> dict[str, Any]:
@@ -105,15 +145,39 @@ class _Release:
         return Verdict.from_json(self.read(f"verdicts/{self.manifest['model']['stage']}.json"))
 
 
-def verify(folder: Path) -> VerifyReport:
-    """Every check with its outcome; raises nothing for whatever the folder holds."""
-    release = _Release(folder)
+def verify(folder: Path, trust: Trust | None = None, *, after: Order | None = None) -> VerifyReport:
+    """Every check with its outcome; raises nothing for whatever the folder holds.
+
+    `trust` says whose signatures count and whether one is demanded; then nothing is read of what no trusted key
+    vouches for. With `after`, the release must be newer than that.
+    """
+    return _report(_Release(folder, trust or Trust.of_nobody(), after), _CHECKS)
+
+
+def verify_head(folder: Path, trust: Trust | None = None, *, after: Order | None = None) -> VerifyReport:
+    """The checks that read no large file: names, sizes, signatures, order. Milliseconds, whatever the model's size."""
+    checks = {name: check for name, check in _CHECKS.items() if name in _OF_THE_HEAD}
+    return _report(_Release(folder, trust or Trust.of_nobody(), after), checks)
+
+
+def order_of(manifest: Mapping[str, Any]) -> Order:
+    """Where a release stands among those of its recipe."""
+    return Order(manifest["version"], manifest.get("sequence"))
+
+
+def _report(release: _Release, wanted: Mapping[str, Callable[[_Release], Iterator[str]]]) -> VerifyReport:
     checks: list[Check] = []
-    for name, check in _CHECKS.items():
+    for name, check in wanted.items():
+        is_blocked = name not in _OF_THE_HEAD and not all(check.ok for check in checks)
+        if is_blocked and release.trust.is_demanded:
+            break
         checks.append(_outcome(name, check, release))
         if name in _NEEDED_BY_ALL and not checks[-1].ok:
             break
-    return VerifyReport(folder, tuple(checks))
+    if release.attested is None:
+        return VerifyReport(release.folder, tuple(checks))
+    signers = tuple(key.id for key in release.attested.signers())
+    return VerifyReport(release.folder, tuple(checks), release.attested.note(), signers)
 
 
 def _outcome(name: str, check: Callable[[_Release], Iterator[str]], release: _Release) -> Check:
@@ -129,7 +193,17 @@ def _outcome(name: str, check: Callable[[_Release], Iterator[str]], release: _Re
         problems = [f"not in the format of {FORMAT}: {type(error).__name__} {error}"]
     shown = visible("; ".join(problems[:5]), keep_newlines=False, limit_chars=1000)
     more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
-    return Check(name, not problems, shown + more if problems else _PROMISES[name])
+    return Check(name, not problems, shown + more if problems else _promise(name, release))
+
+
+def _promise(name: str, release: _Release) -> str:
+    if name in attestation.CHECKS and not release.statements().is_signed:
+        return attestation.UNSIGNED if name == "statements" else "nothing is signed"
+    if name == "trust":
+        return release.statements().note()
+    if name == "newer":
+        return f"{order_of(release.manifest)}" + (f", after {release.after}" if release.after else "")
+    return _PROMISES[name]
 
 
 # The checks. Each yields what is wrong; nothing when all is well.
@@ -172,8 +246,11 @@ def _manifest(release: _Release) -> Iterator[str]:
         yield f"{MANIFEST}: wanted format {FORMAT}"
         return
     wanted = {"format", "recipe", "version", "model", "lock", "files"}
-    if manifest.keys() != wanted:
+    if manifest.keys() - {"sequence"} != wanted:
         yield f"{MANIFEST}: keys differ: {', '.join(sorted(manifest.keys() ^ wanted))}"
+        return
+    if not all(type(number) is int and number >= 0 for number in order_of(manifest) if number is not None):
+        yield f"{MANIFEST}: version and sequence are whole numbers"
         return
     release.manifest = manifest
     for path, entry in release.files.items():
@@ -184,7 +261,8 @@ def _manifest(release: _Release) -> Iterator[str]:
 
 
 def _is_safe(path: str) -> bool:
-    return all(_NAME.fullmatch(part) for part in path.split("/")) and path != MANIFEST
+    listed = path != MANIFEST and not path.startswith("statements/")
+    return listed and all(_NAME.fullmatch(part) for part in path.split("/"))
 
 
 def _plain_files(release: _Release) -> Iterator[str]:
@@ -196,8 +274,24 @@ def _missing(release: _Release) -> Iterator[str]:
 
 
 def _extra(release: _Release) -> Iterator[str]:
-    known = {*release.files, MANIFEST}
+    known = {*release.files, *STATEMENTS.values(), MANIFEST}
     yield from (f"{path} is not in {MANIFEST}" for path in release.present if path not in known)
+
+
+def _sizes(release: _Release) -> Iterator[str]:
+    total = sum(found.st_size for found in release.present.values())
+    if total > MAX_BYTES:
+        yield f"{total:,} bytes, over the limit of {MAX_BYTES:,}"
+
+
+def _attested(name: str) -> Callable[[_Release], Iterator[str]]:
+    return lambda release: attestation.CHECKS[name](release.statements())
+
+
+def _newer(release: _Release) -> Iterator[str]:
+    found = order_of(release.manifest)
+    if release.after is not None and not found.is_after(release.after):
+        yield f"{found} is not shown to be newer than {release.after}"
 
 
 def _digests(release: _Release) -> Iterator[str]:
@@ -243,7 +337,8 @@ def _thresholds(release: _Release) -> Iterator[str]:
     from harness.evals.gate import applies
 
     gates = _gates(release)
-    if digest_json([gate.model_dump() for gate in gates.values()]) != release.read(LOCK)["gates"]:
+    # As they were written: a rule read by a later version has fields that nobody locked.
+    if digest_json(release.read(RECIPE)["gates"]) != release.read(LOCK)["gates"]:
         yield f"the gates of {RECIPE} are not those that {LOCK} froze"
     stage = release.manifest["model"]["stage"]
     judged = {rule.rule for rule in release.verdict().rules}
@@ -299,7 +394,7 @@ def _lineage(release: _Release) -> Iterator[str]:
     yield from (f"{LINEAGE} says nothing of {key}" for key in _LINEAGE_KEYS if not lineage.get(key))
 
 
-_NEEDED_BY_ALL = ("folder", "manifest")
+_NEEDED_BY_ALL = ("folder", "manifest", "sizes")
 
 _CHECKS: dict[str, Callable[[_Release], Iterator[str]]] = {
     "folder": _folder,
@@ -307,6 +402,9 @@ _CHECKS: dict[str, Callable[[_Release], Iterator[str]]] = {
     "plain files": _plain_files,
     "missing files": _missing,
     "extra files": _extra,
+    "sizes": _sizes,
+    **{name: _attested(name) for name in attestation.CHECKS},
+    "newer": _newer,
     "digests": _digests,
     "model": _model,
     "lock": _lock,
@@ -317,12 +415,16 @@ _CHECKS: dict[str, Callable[[_Release], Iterator[str]]] = {
     "lineage": _lineage,
 }
 
+_OF_THE_HEAD = frozenset(list(_CHECKS)[: list(_CHECKS).index("digests")])
+
 _PROMISES = {
+    **attestation.PROMISES,
     "folder": "a folder that can be read",
     "manifest": f"in format {FORMAT}",
     "plain files": "no links, devices or odd names",
     "missing files": "every listed file is there",
     "extra files": "nothing but the listed files",
+    "sizes": f"at most {MAX_BYTES:,} bytes together",
     "digests": "every file has its sha256",
     "model": "one GGUF file, with the sha256 that was judged",
     "lock": "the verdict stands on this lock, and nobody edited it",

@@ -1,76 +1,25 @@
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from harness.errors import IntegrityError, RefusedError
-from harness.evals.results import Reading, RuleVerdict, Scorecard, State, Verdict
+from harness.evals.results import RuleVerdict, State
 from harness.export import release as room
 from harness.export.release import ReleaseContents, verify, write_release
 from harness.export.verify import file_identity
-from harness.files import digest_json, sha256_file
+from harness.files import sha256_file
 from harness.models.identity import gguf_identity
-from harness.specs.gate import Gate
-
-GATES = (
-    Gate(metric="accuracy", at_least=0.8),
-    Gate(metric="recall", per="label", at_least=0.6),
-    Gate(metric="accuracy", versus="base", no_worse_than=0.02),
-    Gate(metric="size_mb", at_most=100),
-)
-Attack = Callable[[Path], object]
-
-
-def make_rules(state: State = State.PASS) -> tuple[RuleVerdict, ...]:
-    def rule(gate: Gate, slice_: str, low: float, high: float, threshold: float) -> RuleVerdict:
-        return RuleVerdict(
-            gate.name, "clauses", gate.metric, slice_, 200, 0.9, low, high, threshold, state, "so"
-        )
-
-    return (
-        RuleVerdict("errors within the suite's limit", "clauses", "error_rate", "all", 200, 0.0, None, None, 0.02,
-                    State.PASS, "0 of 200"),
-        rule(GATES[0], "all", 0.86, 0.94, 0.8),
-        rule(GATES[1], "label=cap | on <liability>", 0.7, 0.99, 0.6),
-        rule(GATES[2], "all", -0.01, 0.2, -0.02),
-        rule(GATES[3], "all", 50.0, 50.0, 100.0),
-    )  # fmt: skip
+from tests.export.releases import Attack, edit, flip, make_contents, make_rules, sign_again
 
 
 @pytest.fixture
 def contents(tmp_path: Path) -> ReleaseContents:
     """A candidate whose picked file passed."""
-    gguf = tmp_path / "model-q4_0.gguf"
-    gguf.write_bytes(b"GGUF" + bytes(range(256)) * 40)
-    parts = {
-        "format": 1,
-        "gates": digest_json([gate.model_dump() for gate in GATES]),
-        "suites": {},
-        "code": "c",
-    }
-    lock = {**parts, "digest": digest_json(parts)}
-    sha = sha256_file(gguf)
-    identity = file_identity(sha)
-    reading = Reading("accuracy", "all", 200, 180, 0.9, 0.85, 0.94)
-    base = Verdict("base", "b" * 64, lock["digest"], State.FAIL, make_rules(State.FAIL))
-    return ReleaseContents(
-        recipe={"recipe": "clauses", "version": 3, "domain": "legal", "description": "Names *clauses*.",
-                "gates": [gate.model_dump(mode="json") for gate in GATES]},
-        picked="q4_0", gguf=gguf, gguf_sha256=sha,
-        verdicts={"base": base, "q4_0": Verdict("q4_0", identity, lock["digest"], State.PASS, make_rules())},
-        scorecards={"q4_0": {"clauses": Scorecard("clauses", "q4_0", identity, 200, 0, 1, (reading,))}},
-        lock=lock, lineage={"base": "tiny", "data": {"train": "d" * 64}, "code": "e" * 64, "libraries": {"a": "1"}},
-        fidelity={"q4_0": {"n_tok": 512, "mean_kl": 0.04, "max_kl": 1.5, "top1": 0.93, "token_parity": True}},
-        pick={"picked": "q4_0", "rows": [{"quant": "q8_0", "bytes": 2_000_000, "is_picked": False,
-                                          "reason": "passes, and is 97% larger than q4_0"}]},
-        notes=("a tiny model says little",),
-    )  # fmt: skip
+    return make_contents(tmp_path)
 
 
 @pytest.fixture
@@ -209,29 +158,6 @@ def test_a_crash_while_writing_leaves_no_release(
 # Attacks on what was written. Where the attacker may rewrite the manifest too, something else must hold.
 
 
-def flip(path: Path, at: int) -> None:
-    data = bytearray(path.read_bytes())
-    data[at] ^= 1
-    path.write_bytes(bytes(data))
-
-
-def edit(folder: Path, name: str, change: Callable[[dict[str, Any]], object]) -> None:
-    document = json.loads((folder / name).read_text())
-    change(document)
-    (folder / name).write_text(json.dumps(document))
-
-
-def sign_again(folder: Path) -> None:
-    """What a thorough attacker does last: the manifest fits the folder again."""
-    manifest = json.loads((folder / "manifest.json").read_text())
-    for path in manifest["files"]:
-        file = folder / path
-        manifest["files"][path] = {"sha256": sha256_file(file), "bytes": file.stat().st_size}
-    model = manifest["model"]
-    model.update(manifest["files"][model["file"]])
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-
-
 SIMPLE_ATTACKS: dict[str, tuple[Attack, str]] = {
     "flipped byte": (lambda folder: flip(folder / "clauses-q4_0.gguf", 5000), "digests"),
     "truncated model": (lambda folder: os.truncate(folder / "clauses-q4_0.gguf", 4096), "digests"),
@@ -360,8 +286,10 @@ def test_what_is_no_folder_is_refused(name: str, contents: ReleaseContents) -> N
 
 def test_an_endless_file_is_not_read(release: Path) -> None:
     with (release / "MODEL_CARD.md").open("r+b") as file:
-        file.truncate(2**40)  # sparse: a terabyte of zeros would take minutes to hash
+        file.truncate(2**41)  # sparse: a terabyte of zeros would take minutes to hash
 
+    assert failed(release) == {"sizes"}
+    os.truncate(release / "MODEL_CARD.md", 2**39)
     assert "digests" in failed(release)
 
 

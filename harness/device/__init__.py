@@ -1,0 +1,1 @@
+"""What runs on a device: releases put in place, and taken back."""
