@@ -213,6 +213,8 @@ def _objective_misfits(tune: Tune) -> Iterator[str]:
         yield "objective distill needs a teacher: set distill.teacher"
     if tune.objective == "dpo" and tune.method == "full":
         yield "objective dpo with method full: the reference is the base with its adapters off; take lora or ia3"
+    if tune.objective == "dpo" and tune.init == "pissa":
+        yield "init pissa with objective dpo: it changes the base, which is the reference; take init zero"
     if tune.objective == "dpo" and tune.dropout:
         yield "dropout with objective dpo: the two answers would be compared by different networks; set 0"
 

@@ -31,6 +31,10 @@ class Example:
     """The record's own text, without the prompt around it; the preflight compares it with the gate's."""
     unit: str | None = None
     """What the record is a part of, such as its document; None when unknown."""
+    rejected: str | None = None
+    """The worse of two answers, for preference tuning; `answer` is the better one."""
+    every_turn: bool = False
+    """The assistant's earlier turns in the prompt carry loss too, each with its end."""
 
 
 class Encoded(NamedTuple):

@@ -146,6 +146,17 @@ def adapt(
     return adapted if is_plain else _made_lean(adapted)
 
 
+def frozen(checkpoint: Path) -> Adapted:
+    """The checkpoint's model with nothing trainable in it, such as a teacher."""
+    import torch
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = compute_dtype(device)
+    model = _load(checkpoint, is_packed=False, device=device, dtype=dtype)
+    model.requires_grad_(False)
+    return Adapted(model, {}, None, device, dtype, is_packed=False, base=checkpoint, method="full")
+
+
 def _made_lean(adapted: Adapted) -> Adapted:
     """With forwards that keep less for the backward, where they compute the same."""
     from harness.train.lean import make_blocks_lean, make_lean

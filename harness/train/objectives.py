@@ -65,3 +65,19 @@ def summed_loss(adapted: Adapted, rows: Sequence[Encoded], *, pad_id: int) -> to
     if len(pieces) == 1:
         return piece(*pieces[0])
     return stack([checkpoint(piece, *both, use_reentrant=False) for both in pieces]).sum()
+
+
+def token_log_probs(adapted: Adapted, rows: Sequence[Encoded], *, pad_id: int) -> torch.Tensor:
+    """The log-probability of each supervised token, in float32; shape (supervised,), row by row."""
+    from torch import cat, split
+    from torch.nn.functional import cross_entropy
+    from torch.utils.checkpoint import checkpoint
+
+    hidden, targets = adapted.hidden_and_targets(rows, pad_id=pad_id)
+    head = adapted.model.get_output_embeddings()  # type: ignore[operator]
+
+    def piece(states: torch.Tensor, gold: torch.Tensor) -> torch.Tensor:
+        return -cross_entropy(head(states).float(), gold, reduction="none")
+
+    pieces = zip(split(hidden, LOGIT_ROWS), split(targets, LOGIT_ROWS), strict=True)
+    return cat([checkpoint(piece, *both, use_reentrant=False) for both in pieces])

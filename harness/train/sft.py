@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import DataError
-from harness.specs.recipe import Tune
+from harness.specs.tune import Preferences, Tune
 from harness.train.batches import Encoded, Example, encode_all
+from harness.train.distill import Distilled, teach
+from harness.train.dpo import DirectPreference, encode_pairs
 from harness.train.loop import Loop, Work
-from harness.train.objectives import Supervised
+from harness.train.objectives import Objective, Supervised
 from harness.train.plan import OnEvent, TrainPlan, TrainResult, plan_digest
 from harness.train.ranks import Ranks
 from harness.train.results import finish, finished
@@ -47,15 +49,25 @@ def train(
     digest = plan_digest(plan, base_identity)
     if done := finished(folder, digest):
         return done
-    loop = Loop(prepare(plan, folder, base_identity, digest), ranks, on_event, scorer)
+    work = prepare(plan, folder, base_identity, digest, on_event=on_event, should_stop=should_stop)
+    loop = Loop(work, ranks, on_event, scorer)
     loop.run(should_stop)
     return finish(loop)
 
 
-def prepare(plan: TrainPlan, folder: Path, base_identity: str, digest: str) -> Work:
-    """The plan as ids.
+def prepare(
+    plan: TrainPlan,
+    folder: Path,
+    base_identity: str,
+    digest: str,
+    *,
+    on_event: OnEvent = lambda *_: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Work:
+    """The plan as ids, and the loss that its objective names.
 
     Raises:
+        CancelledError: `should_stop` said so while a teacher was asked.
         DataError: as `train`.
     """
     from harness.models.chat import load_chat
@@ -63,11 +75,50 @@ def prepare(plan: TrainPlan, folder: Path, base_identity: str, digest: str) -> W
     chat = load_chat(plan.base)
     rows = _rows(plan.examples, chat, plan.tune)
     held_out = _spread(_rows(plan.held_out, chat, plan.tune, is_strict=False), HELD_OUT_LIMIT)
-    return Work(plan, folder, Supervised(), rows, held_out, base_identity, digest, chat.pad_id)
+    objective: Objective = Supervised()
+    if plan.tune.objective == "dpo":
+        objective = DirectPreference(plan.tune.dpo or Preferences())
+    elif plan.tune.distill is not None:
+        asked = [*rows, *held_out]
+        objective = _taught(plan, folder, asked, chat.pad_id, on_event=on_event, should_stop=should_stop)
+    return Work(plan, folder, objective, rows, held_out, base_identity, digest, chat.pad_id)
 
 
-def _rows(examples: Sequence[Example], chat: Any, tune: Tune, *, is_strict: bool = True) -> list[Encoded]:
-    encoded, too_long = encode_all(examples, chat, max_tokens=tune.max_tokens)
+def _taught(
+    plan: TrainPlan,
+    folder: Path,
+    rows: Sequence[Encoded],
+    pad_id: int,
+    *,
+    on_event: OnEvent,
+    should_stop: Callable[[], bool],
+) -> Objective:
+    from harness.models.load import resolve_base
+
+    settings = plan.tune.distill
+    assert settings is not None
+
+    def tell(done: int, total: int) -> None:
+        progress = {"done": done, "total": total, "unit": "records", "rate": None, "eta_s": None}
+        on_event("step.progress", {"step": "train", **progress, "note": "asking the teacher"})
+
+    lessons = teach(
+        rows,
+        folder / "teacher",
+        teacher=resolve_base(settings.teacher),
+        student=plan.base,
+        settings=settings,
+        pad_id=pad_id,
+        on_progress=tell,
+        should_stop=should_stop,
+    )
+    return Distilled(lessons, settings)
+
+
+def _rows(examples: Sequence[Example], chat: Any, tune: Tune, *, is_strict: bool = True) -> list[Any]:
+    """The examples as rows of the objective: answers, or pairs of them."""
+    encode = encode_pairs if tune.objective == "dpo" else encode_all
+    encoded, too_long = encode(examples, chat, max_tokens=tune.max_tokens)
     unusable = [row for row in too_long if not row.is_skipped]
     if is_strict and unusable:
         ids = ", ".join(row.id for row in unusable[:5])
@@ -81,7 +132,7 @@ def _rows(examples: Sequence[Example], chat: Any, tune: Tune, *, is_strict: bool
     return rows
 
 
-def _spread(rows: Sequence[Encoded], limit: int) -> list[Encoded]:
+def _spread(rows: Sequence[Any], limit: int) -> list[Any]:
     if len(rows) <= limit:
         return list(rows)
     return [rows[at * len(rows) // limit] for at in range(limit)]

@@ -64,6 +64,7 @@ def test_settings_read_back_from_a_document_are_the_same() -> None:
         ({"objective": "distill"}, r"set distill\.teacher"),
         ({"dpo": {}}, "belongs to objective dpo"),
         ({"objective": "dpo", "method": "full"}, "reference is the base"),
+        ({"objective": "dpo", "init": "pissa"}, "it changes the base"),
         ({"objective": "dpo", "dropout": 0.1}, "different networks"),
         ({"dp": {"noise": 1.0, "delta": 1e-5}, "dora": True}, "without dora"),
         ({"dp": {"noise": 1.0, "delta": 1e-5}, "objective": "dpo"}, "dp goes with objective sft"),
