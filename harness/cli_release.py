@@ -12,6 +12,7 @@ from harness.cli_options import Json
 from harness.errors import ExitCode, HarnessError
 
 if TYPE_CHECKING:
+    from harness.device.install import Installed
     from harness.export.keys import KeyStore, KnownKey, Trust
     from harness.export.verify import Order, VerifyReport
 
@@ -29,6 +30,10 @@ KeyName = Annotated[
 KeyFile = Annotated[
     Path | None, typer.Option("--key", help="A public key in PEM, which must have signed the release.")
 ]
+DeviceFolder = Annotated[Path, typer.Argument(help="The device's folder.", show_default=False)]
+ModelName = Annotated[
+    str | None, typer.Option("--name", help="The model's name on the device; the recipe's by default.")
+]
 Folder = Annotated[Path, typer.Argument(help="A release folder.", show_default=False)]
 
 keys = typer.Typer(
@@ -39,7 +44,7 @@ keys = typer.Typer(
 
 def add_release(app: typer.Typer) -> None:
     """Puts the commands of this file among the others."""
-    for command in (verify, sign):
+    for command in (verify, sign, install, rollback):
         app.command()(command)
     app.add_typer(keys, name="keys")
 
@@ -83,6 +88,49 @@ def sign(
     entry = store.find(key) if key else _only_key(store)
     trust = _trust(store, None, is_demanded=True)
     _tell(sign_release(folder, store.signer(entry, _passphrase(store, entry)), trust), json_out)
+
+
+def install(
+    release: Folder,
+    device: DeviceFolder,
+    name: ModelName = None,
+    key: KeyFile = None,
+    allow_unsigned: Annotated[
+        bool, typer.Option("--allow-unsigned", help="Take a release that no trusted key signed.")
+    ] = False,
+    downgrade: Annotated[
+        str,
+        typer.Option("--allow-downgrade", metavar="REASON", help="Take one that is not newer, for this reason."),
+    ] = "",
+    keys_folder: KeysFolder = None, json_out: Json = False,
+) -> None:  # fmt: skip
+    """Puts a release in place on a device, whole or not at all.
+
+    It must be signed by a trusted key and newer than everything installed before; the copy is verified before the
+    switch, which is one rename. The release before is kept for `harness rollback`.
+
+    Example: harness install releases/demo-1a2b3c4d /srv/edge --key maker.pem
+    """
+    from harness.device.install import install as put_in_place
+
+    trust = _trust(_store(keys_folder), key, is_demanded=not allow_unsigned)
+    _tell_installed(put_in_place(release, device, trust, name=name, downgrade_reason=downgrade), json_out)
+
+
+def rollback(
+    device: DeviceFolder,
+    name: ModelName = None,
+    reason: Annotated[str, typer.Option(help="Why; the audit log keeps it.")] = "",
+    keys_folder: KeysFolder = None, json_out: Json = False,
+) -> None:  # fmt: skip
+    """Brings back the release that ran before, in one rename.
+
+    Example: harness rollback /srv/edge --name demo --reason "answers too slowly"
+    """
+    from harness.device.install import rollback as bring_back
+
+    trust = _trust(_store(keys_folder), None, is_demanded=False)
+    _tell_installed(bring_back(device, trust, name=name, reason=reason), json_out)
 
 
 @keys.command("new")
@@ -222,6 +270,19 @@ def _tell(report: VerifyReport, json_out: bool) -> None:
             typer.echo(f"{'✓' if check.ok else '✗'} {visible(check.name)}: {visible(check.detail)}")
         typer.echo(f"verified; {visible(report.signature, keep_newlines=False)}" if report.ok else "REFUSED")
     raise typer.Exit(ExitCode.DONE if report.ok else ExitCode.GATE_FAILED)
+
+
+def _tell_installed(found: Installed, json_out: bool) -> None:
+    from harness.text import visible
+
+    if json_out:
+        document = {**found._asdict(), "current": str(found.current)}
+        typer.echo(json.dumps(document, ensure_ascii=False, indent=1))
+        return
+    said = "in place" if found.is_changed else "in place already"
+    before = f", before it {found.before[:16]}…" if found.before else ""
+    typer.echo(visible(f"{found.name}: {found.release[:16]}… is {said}{before}", keep_newlines=False))
+    typer.echo(visible(f"{found.current}  {found.signature}", keep_newlines=False))
 
 
 def _tell_keys(found: list[KnownKey], json_out: bool, signing: list[str] | None = None) -> None:
