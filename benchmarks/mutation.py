@@ -22,24 +22,20 @@ from __future__ import annotations
 
 import argparse
 import ast
-import contextlib
 import copy
 import hashlib
-import importlib.machinery
-import importlib.util
 import json
 import os
-import select
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from mutation_run import run_mutants
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).parent / "results" / "mutation.json"
@@ -51,8 +47,6 @@ TARGETS = {
 }
 """What is changed, and the tests that must notice."""
 WANTED_FRAC = 0.9
-SPARE_S = 30.0
-"""On top of ten times what the tests took: a busy machine is no error found."""
 
 _COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
@@ -78,21 +72,14 @@ class Mutant(NamedTuple):
     """Of the node in a walk through the module."""
     choice: int
     """Which of the node's changes."""
+    function: str | None
+    """The function whose body holds it, by its qualified name; None for constants and defaults of a module."""
 
     def tree(self, source: str) -> ast.Module:
         """The module with the error in it."""
         tree = ast.parse(source)
         _apply(_node_at(tree, self.index), self.choice)
         return ast.fix_missing_locations(tree)
-
-
-class Ran(NamedTuple):
-    """What the tests did: which lines of which file each executed, and for how long."""
-
-    lines: dict[str, dict[str, list[int]]]
-    """By test, by file."""
-    seconds: dict[str, float]
-    failed: str | None
 
 
 def main() -> int:
@@ -109,7 +96,7 @@ def main() -> int:
     options = parser.parse_args()
     table = json.loads(options.out.read_text())["mutants"] if options.out.exists() else {}
     if not options.survivors:
-        os.nice(10)
+        os.nice(19)
         for room, tests in TARGETS.items():
             files = [file for file in _files(room) if not options.files or file in options.files]
             if files:
@@ -124,6 +111,7 @@ def main() -> int:
 def mutants_of(file: str, source: str) -> list[Mutant]:
     """All mutants of a module, in the order of its lines."""
     tree = ast.parse(source)
+    bodies = _bodies(tree)
     seen: dict[str, int] = {}
     found = []
     for index, node, place in _places(tree):
@@ -131,7 +119,8 @@ def mutants_of(file: str, source: str) -> list[Mutant]:
             name = f"{file}::{place}::{before} -> {after}"
             seen[name] = seen.get(name, 0) + 1
             key = f"{name} #{seen[name]}"
-            found.append(Mutant(file, getattr(node, "lineno", 0), f"{before} -> {after}", key, index, number))
+            line, change = getattr(node, "lineno", 0), f"{before} -> {after}"
+            found.append(Mutant(file, line, change, key, index, number, bodies.get(id(node))))
     return sorted(found, key=lambda mutant: mutant.line)
 
 
@@ -167,6 +156,19 @@ def _functions(tree: ast.Module) -> dict[int, str]:
             for inner in ast.walk(node):
                 outer = names.get(id(inner))
                 names[id(inner)] = f"{outer}.{node.name}" if outer else node.name
+    return names
+
+
+def _bodies(tree: ast.Module) -> dict[int, str]:
+    """The outermost function, or method of a class, that each node is executed in."""
+    names: dict[int, str] = {}
+    for outer in tree.body:
+        inside = outer.body if isinstance(outer, ast.ClassDef) else [outer]
+        prefix = f"{outer.name}." if isinstance(outer, ast.ClassDef) else ""
+        for function in inside:
+            if isinstance(function, ast.FunctionDef):
+                nodes = (node for statement in function.body for node in ast.walk(statement))
+                names |= {id(node): prefix + function.name for node in nodes}
     return names
 
 
@@ -248,11 +250,7 @@ def _run_room(files: Sequence[str], tests: Sequence[str], table: dict[str, Any],
                     todo.append((mutant, digest))
         if not todo:
             return
-        _load_libraries()
-        ran = _run_tests(folder, files, tests)
-        if ran.failed:
-            raise SystemExit(f"the tests fail without any change: {ran.failed}")
-        _run_all(folder, todo, ran, table, options)
+        _run_all(folder, todo, files, tests, table, options)
 
 
 def _is_open(known: Mapping[str, Any] | None, options: Any) -> bool:
@@ -272,202 +270,28 @@ def _forget(table: dict[str, Any], file: str, digest: str, keys: set[str]) -> No
 
 
 def _run_all(
-    folder: Path, todo: Sequence[tuple[Mutant, str]], ran: Ran, table: dict[str, Any], options: Any
-) -> None:
-    began = time.monotonic()
+    folder: Path, todo: Sequence[tuple[Mutant, str]], files: Sequence[str], tests: Sequence[str],
+    table: dict[str, Any], options: Any,
+) -> None:  # fmt: skip
+    began, done = time.monotonic(), 0
 
-    def one(job: tuple[Mutant, str]) -> None:
-        mutant, digest = job
-        noticed = _run_mutant(folder, mutant, ran)
+    def keep(number: int, noticed: str | None) -> None:
+        nonlocal done
+        mutant, digest = todo[number]
         table[mutant.key] = _row(mutant, noticed, digest)
+        done += 1
+        if done % 20 == 0 or done == len(todo):
+            _write(options.out, table)
+            took = time.monotonic() - began
+            print(f"{done} of {len(todo)} in {took:.0f} s", file=sys.stderr, flush=True)
 
-    with ThreadPoolExecutor(options.processes) as pool:
-        for done, _ in enumerate(pool.map(one, todo), start=1):
-            if done % 50 == 0 or done == len(todo):
-                _write(options.out, table)
-                print(
-                    f"{done} of {len(todo)} in {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True
-                )
+    run_mutants(folder, tests, files, [mutant for mutant, _ in todo], options.processes, keep)
 
 
 def _row(mutant: Mutant, noticed: str | None, digest: str) -> dict[str, Any]:
     return {
         "file": mutant.file, "line": mutant.line, "change": mutant.change, "noticed": noticed, "source": digest,
     }  # fmt: skip
-
-
-def _run_mutant(folder: Path, mutant: Mutant, ran: Ran) -> str | None:
-    """What noticed the mutant: a test, "import", or "time"; None where nothing did."""
-    statements = _first_lines(ast.parse((folder / mutant.file).read_text()))
-    reached = [
-        name for name, files in ran.lines.items() if _executes(mutant, files.get(mutant.file, []), statements)
-    ]
-    if not reached:
-        return None
-    # The quickest first: most errors are found by any test that runs the line.
-    reached.sort(key=lambda name: ran.seconds[name])
-    limit = SPARE_S + 10.0 * sum(ran.seconds[name] for name in reached)
-    found = _in_child(folder, lambda: _pytest(folder, reached, mutant=mutant).failed, limit)
-    return str(found) if found else None
-
-
-def _executes(mutant: Mutant, lines: Sequence[int], statements: set[int]) -> bool:
-    """Whether the line ran; a default, a module's constant or a later line of a statement may tell in any test."""
-    return bool(lines) and (mutant.line in lines or mutant.line not in statements)
-
-
-def _first_lines(tree: ast.Module) -> set[int]:
-    """Lines that a tracer surely reports: where statements inside functions begin."""
-    bodies = (
-        inner for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) for inner in ast.walk(node)
-    )
-    return {
-        node.lineno for node in bodies if isinstance(node, ast.stmt) and not isinstance(node, ast.FunctionDef)
-    }
-
-
-def _in_child(folder: Path, work: Any, limit_s: float) -> Any:
-    """What `work` returns, computed in a forked process; "time" where it took longer, "import" where it died."""
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(read)
-        _be_child(folder, work, write)
-    os.close(write)
-    with os.fdopen(read, "rb") as pipe:
-        said = _read_until(pipe, time.monotonic() + limit_s)
-    if said is None:
-        os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return "time" if said is None else json.loads(said) if said else "import"
-
-
-def _be_child(folder: Path, work: Any, write: int) -> None:
-    code = 1
-    try:
-        os.chdir(folder)
-        sys.path.insert(0, str(folder))
-        silent = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(silent, 1)
-        os.dup2(silent, 2)
-        answer = work()
-        os.write(write, json.dumps(answer).encode())
-        code = 0
-    finally:
-        os._exit(code)
-
-
-def _read_until(pipe: Any, deadline: float) -> bytes | None:
-    said = b""
-    while (left := deadline - time.monotonic()) > 0.0:
-        if select.select([pipe], [], [], left)[0]:
-            part = os.read(pipe.fileno(), 1 << 20)
-            if not part:
-                return said
-            said += part
-    return None
-
-
-def _run_tests(folder: Path, files: Sequence[str], tests: Sequence[str]) -> Ran:
-    """All the tests, with the lines that each executes."""
-    found = _in_child(folder, lambda: _pytest(folder, list(tests), traced=files)._asdict(), 3600.0)
-    if not isinstance(found, dict):
-        raise SystemExit(f"the tests could not be run: {found}")
-    return Ran(**found)
-
-
-def _pytest(
-    folder: Path, tests: Sequence[str], *, mutant: Mutant | None = None, traced: Sequence[str] = ()
-) -> Ran:
-    import pytest
-
-    if mutant is not None:
-        sys.meta_path.insert(0, _Finder(folder, mutant))
-    watcher = _Watcher({str(folder / file): file for file in traced})
-    code = pytest.main(
-        ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not slow and not real", *tests],
-        plugins=[watcher],
-    )
-    failed = watcher.failed or (None if code in (0, 5) else "import")
-    return Ran({name: {f: sorted(ls) for f, ls in by.items()} for name, by in watcher.lines.items()},
-               watcher.seconds, failed)  # fmt: skip
-
-
-class _Finder:
-    """Finds the changed module before anybody else does."""
-
-    def __init__(self, folder: Path, mutant: Mutant) -> None:
-        self._path = folder / mutant.file
-        self._module = mutant.file.removesuffix(".py").replace("/", ".")
-        self._tree = mutant.tree((folder / mutant.file).read_text())
-
-    def find_spec(self, name: str, _path: Any, _target: Any = None) -> Any:
-        if name != self._module:
-            return None
-        return importlib.util.spec_from_file_location(
-            name, self._path, loader=_Loader(name, str(self._path), self._tree)
-        )
-
-
-class _Loader(importlib.machinery.SourceFileLoader):
-    def __init__(self, name: str, path: str, tree: ast.Module) -> None:
-        super().__init__(name, path)
-        self._tree = tree
-
-    def get_code(self, _fullname: str) -> Any:
-        return compile(self._tree, self.path, "exec")
-
-
-class _Watcher:
-    """A plugin of pytest: the first failure, each test's time, and the lines of the watched files that it runs."""
-
-    def __init__(self, watched: Mapping[str, str]) -> None:
-        self._watched = watched
-        self._current: dict[str, set[int]] = {}
-        self.lines: dict[str, dict[str, set[int]]] = {}
-        self.seconds: dict[str, float] = {}
-        self.failed: str | None = None
-
-    def pytest_configure(self) -> None:
-        from hypothesis import settings
-
-        settings.register_profile("mutation", deadline=None, database=None, derandomize=True, max_examples=50)
-        settings.load_profile("mutation")
-
-    def pytest_runtest_protocol(self, item: Any) -> None:
-        self._current = self.lines.setdefault(item.nodeid, {})
-        if self._watched:
-            sys.settrace(self._trace)
-
-    def pytest_runtest_logreport(self, report: Any) -> None:
-        self.seconds[report.nodeid] = self.seconds.get(report.nodeid, 0.0) + report.duration
-        if report.failed and self.failed is None:
-            self.failed = report.nodeid
-
-    def pytest_collectreport(self, report: Any) -> None:
-        if report.failed and self.failed is None:
-            self.failed = "import"
-
-    def _trace(self, frame: Any, _event: str, _argument: Any) -> Any:
-        file = self._watched.get(frame.f_code.co_filename)
-        if file is None:
-            return None
-        lines = self._current.setdefault(file, set())
-
-        def local(inner: Any, _event: str, _argument: Any) -> Any:
-            lines.add(inner.f_lineno)
-            return local
-
-        lines.add(frame.f_lineno)
-        return local
-
-
-def _load_libraries() -> None:
-    """What every test needs, before forking: each child then starts in milliseconds."""
-    for name in ("numpy", "scipy.stats", "scipy.special", "hypothesis", "pytest", "sklearn.metrics", "statsmodels.api",
-                 "statsmodels.stats.proportion", "mapie.classification", "pydantic"):  # fmt: skip
-        with contextlib.suppress(ImportError):
-            importlib.import_module(name)
 
 
 def _copy_checkout(folder: Path) -> None:
