@@ -8,8 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.errors import DataError
 from harness.evals.gate import CHAIN
 from harness.evals.run import make_prompt
+from harness.evals.scorecard import find_reading
 from harness.evals.tasks import example_answer
 from harness.jobs.orders import Loaded
 from harness.jobs.progress import Progress
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from harness.models.chat import Chat
     from harness.train.batches import Example
     from harness.train.plan import TrainPlan
+    from harness.train.selection import Scorer
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,54 @@ class Candidate:
     def examples(self, split: Split) -> list[Example]:
         """The first suite's records of a split, as conversations with their answers."""
         return examples_of(self.loaded, split)
+
+    def dev_scorer(self) -> Scorer | None:
+        """Scores checkpoints on the development splits that `tune.gates` names; None where it asks for none.
+
+        Each checkpoint is opened from its files, as its stage will be, beside the model in training: what is
+        scored is what would leave, and nothing that scoring does to a model can reach the one that trains.
+
+        Raises:
+            DataError: a suite is unknown, or has no development records.
+        """
+        from harness.train.selection import Scores
+
+        gates = self.loaded.recipe.tune.gates
+        if gates is None:
+            return None
+        domain = gates.suites or (self.loaded.first,)
+        suites = [*domain, *([gates.forgetting] if gates.forgetting else [])]
+        for suite in suites:
+            self._require_dev(suite)
+
+        def score(checkpoint: Path, name: str) -> Scores:
+            model = self.open(self.base, adapter=checkpoint, nf4=self.loaded.recipe.tune.is_nf4)
+            try:
+                cards = {
+                    suite: self.stages.dev_scorecard(name, suite, model) for suite in dict.fromkeys(suites)
+                }
+            finally:
+                model.close()
+            found = {suite: find_reading(card, gates.metric) for suite, card in cards.items()}
+            values = {suite: reading.score if reading else None for suite, reading in found.items()}
+            known = [value for suite in domain if (value := values[suite]) is not None]
+            mean = sum(known) / len(known) if len(known) == len(domain) else None
+            kept = values[gates.forgetting] if gates.forgetting else None
+            return Scores(sum(cards[suite].n for suite in domain), mean, kept)
+
+        return score
+
+    def _require_dev(self, suite: str) -> None:
+        if suite not in self.loaded.splits:
+            known = ", ".join(self.loaded.splits)
+            raise DataError(
+                f"tune.gates names {suite}, and the recipe has no such suite", hint=f"one of {known}"
+            )
+        if not self.loaded.splits[suite]["dev"]:
+            raise DataError(
+                f"tune.gates scores checkpoints on {suite}, which has no development records",
+                hint=f"give suite {suite} a `dev` split, or leave tune.gates out",
+            )
 
 
 def examples_of(loaded: Loaded, split: Split) -> list[Example]:

@@ -142,16 +142,17 @@ class ReleaseRun:
                 self._progress.note("the base passes every rule by itself: does it need tuning?", "warning")
 
     def _train(self) -> Path:
-        from harness.train.sft import train
+        from harness.train.launching import train_in_processes
 
         if self._of.stages.verdict("base") is None:
             raise RefusedError("training needs a baseline: the base has no verdict on the locked suites")
         with self._progress.step("train"):
-            result = train(
+            result = train_in_processes(
                 train_plan(self._of.loaded, self._of.base),
                 self._folder / "train",
                 on_event=self._progress.event,
                 should_stop=self._progress.should_stop,
+                scorer=self._of.dev_scorer(),
             )
         write_json(self._folder / "train.json", {**asdict(result), "adapter": result.adapter.name})
         return result.adapter

@@ -12,7 +12,7 @@ from harness.evals.calibrate import Calibration, fit_calibration, needs_calibrat
 from harness.evals.gate import Evidence, Planned, applies, combine, judge
 from harness.evals.ledger import Attempt
 from harness.evals.repeat import Noise
-from harness.evals.results import RuleVerdict, Sample, State, Verdict
+from harness.evals.results import RuleVerdict, Sample, Scorecard, State, Verdict
 from harness.evals.rules.edge import PERCENTILES, requests_needed
 from harness.evals.rules.evidence import noise_floor
 from harness.evals.rules.sequential import SequentialGate, can_stop_early
@@ -108,6 +108,18 @@ class Stages:
         )  # fmt: skip
         gold = [sum((s.label_probs or {}).get(label, 0.0) for label in s.gold) for s in samples]
         return sum(s.score for s in samples) / len(samples), sum(gold) / len(samples)
+
+    def dev_scorecard(self, name: str, suite: str, model: Model) -> Scorecard:
+        """A model's scorecard on a suite's development split: it steers, and judges nothing."""
+        work = replace(self._work(f"dev/{name}", suite, "dev"), measures=False)
+        samples = evaluate(
+            model, work, self._folder / "dev" / name / suite / "samples.jsonl",
+            on_event=lambda *_, **__: None, should_stop=self._progress.should_stop,
+        )  # fmt: skip
+        is_labelled = work.suite.task in ("classify", "verify")
+        return make_scorecard(
+            suite, work.stage, model.identity.digest, samples, slices=work.suite.slices, is_labelled=is_labelled
+        )
 
     def _work(self, stage: str, suite: str, split: str) -> Work:
         splits = self._loaded.splits[suite]

@@ -17,9 +17,10 @@ from harness.train.loss import accumulate, mean_loss
 from harness.train.objectives import Objective
 from harness.train.optimizers import make_optimizer, optimizer_state, set_optimizer_state
 from harness.train.plan import OnEvent, TrainPlan
+from harness.train.probe import open_budget
 from harness.train.ranks import Ranks
 from harness.train.schedule import learning_rate, total_steps
-from harness.train.selection import Action, Scorer, Selection, best_of
+from harness.train.selection import Action, Scorer, Selection, best_of, best_trained
 
 RECENT_STEPS = 25
 MAX_ROLLBACKS = 3
@@ -71,6 +72,7 @@ class Loop:
         """Trains to the end; what it came to."""
         self._prepare()
         self._resume()
+        self.budget = open_budget(self)
         batches = self._batches()
         while (action := self._gate()) is not Action.STOP and self.progress.step < self.total:
             if action is Action.ROLL_BACK:
@@ -192,15 +194,19 @@ class Loop:
             optimizer=optimizer_state(self.optimizer, self.adapted.parameters),
             random=states,
             write_adapter=self.write_adapter,
-            protect=[gate.checkpoint for gate in self._best()],
+            protect=self._protected(),
         )
         where = str(saved.path.relative_to(self.work.folder))
         self.on_event("train.checkpoint", {"step": self.progress.step, "path": where, "digest": saved.digest})
 
-    def _best(self) -> tuple[Gate, ...]:
+    def _best(self) -> Gate:
         """The gate to go back to: the best, or the untrained one where every other was vetoed."""
-        best = best_of(self.progress.gates)
-        return (best,) if best else self.progress.gates[:1]
+        return best_of(self.progress.gates) or self.progress.gates[0]
+
+    def _protected(self) -> list[str]:
+        """Checkpoints that may still be gone back to, or leave."""
+        gates = self.progress.gates
+        return [gate.checkpoint for gate in (self._best(), best_trained(gates)) if gate] if gates else []
 
     def write_adapter(self, folder: Path) -> None:
         """The adapters as they are now, as files in the folder."""
@@ -252,7 +258,7 @@ class Loop:
 
     def _return_to_best(self) -> None:
         """Back to the checkpoint that the development split likes best, with half the learning rate."""
-        path = self._checkpoints() / self._best()[0].checkpoint
+        path = self._checkpoints() / self._best().checkpoint
         self._go_back(path, checkpoints.verified(path, plan_digest=self.work.digest))
 
     def _go_back(self, path: Path, then: Progress) -> None:

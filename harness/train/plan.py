@@ -11,6 +11,7 @@ from harness.files import digest_json, read_json, write_json
 from harness.models.base import Message, Prompt
 from harness.specs.recipe import Tune
 from harness.train.batches import Example
+from harness.train.distill import teacher_identity
 
 OnEvent = Callable[[str, dict[str, Any]], None]
 UNDECISIVE = ("checkpoint_every", "processes", "cost")
@@ -47,13 +48,18 @@ class TrainResult:
     """Prompt and answer tokens a second, padding not counted."""
     chosen_step: int
     """The step whose adapter left: the last one, unless gates liked an earlier one better."""
+    expected: dict[str, Any]
+    """Memory by account, seconds, energy and cost, before the first step."""
+    actual: dict[str, Any]
+    """The same, as it came."""
 
 
 def plan_digest(plan: TrainPlan, base_identity: str) -> str:
     """What makes two training runs the same: base, settings and every example."""
     tune = {key: value for key, value in plan.tune.model_dump(mode="json").items() if key not in UNDECISIVE}
     examples = [[asdict(example) for example in part] for part in (plan.examples, plan.held_out)]
-    return digest_json({"base": base_identity, "tune": tune, "examples": examples})
+    teacher = {"teacher": teacher_identity(plan.tune.distill.teacher)} if plan.tune.distill else {}
+    return digest_json({"base": base_identity, "tune": tune, "examples": examples, **teacher})
 
 
 def write_plan(plan: TrainPlan, path: Path) -> None:

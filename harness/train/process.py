@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--wait-at", type=int, metavar="STEP", help="stand still there, to be killed")
     options = parser.parse_args(arguments)
     folder: Path = options.folder
-    ranks = join()
+    parent, ranks = os.getppid(), join()  # a process whose parent is gone has nobody to train for
     out = _keep_stdout()
     tell = _teller(out, options.wait_at) if ranks.is_first else lambda *_: None
     steps: list[int] = []
@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
     def should_stop() -> bool:
         last: int | None = options.stop_after
         is_far = last is not None and bool(steps) and steps[-1] >= last
-        return is_far or (folder / STOP).exists()
+        return is_far or (folder / STOP).exists() or os.getppid() != parent
 
     plan = read_plan(options.plan)
     scorer = ask_parent(folder, tell) if plan.tune.gates else None

@@ -11,7 +11,8 @@ from harness.errors import HarnessError
 from harness.files import folder_written_whole, read_json, sha256_file, write_json
 from harness.train import checkpoints
 from harness.train.plan import TrainResult
-from harness.train.selection import leaving
+from harness.train.probe import close_budget
+from harness.train.selection import best_of, leaving
 
 if TYPE_CHECKING:
     from harness.train.loop import Loop
@@ -38,6 +39,9 @@ def finish(loop: Loop) -> TrainResult:
     """
     folder, now = loop.work.folder, loop.progress
     chosen = leaving(now.gates) if loop.tune.gates else None
+    if chosen and (best := best_of(now.gates)) and best.step == 0:
+        text = f"no checkpoint is above the untrained adapter's {best.score:.3f} on the development records"
+        loop.on_event("note", {"level": "warning", "text": text})
     if loop.ranks.is_first:
         if chosen and chosen.step != now.step:
             path = folder / "checkpoints" / chosen.checkpoint
@@ -54,6 +58,8 @@ def finish(loop: Loop) -> TrainResult:
         supervised_tok=now.supervised_tok,
         tok_s=round(now.tokens / now.seconds, 1),
         chosen_step=chosen.step if chosen else now.step,
+        expected=loop.budget.expected,
+        actual=close_budget(loop, loop.budget),
     )
     if loop.ranks.is_first:
         files = {f"{ADAPTER}/{p.name}": sha256_file(p) for p in sorted((folder / ADAPTER).iterdir())}

@@ -53,13 +53,18 @@ def best_of(gates: Sequence[Gate]) -> Gate | None:
     return max(sound, key=lambda gate: gate.score or 0.0, default=None)
 
 
+def best_trained(gates: Sequence[Gate]) -> Gate | None:
+    """As `best_of`, the untrained adapter left out."""
+    return best_of([gate for gate in gates if gate.step > 0])
+
+
 def leaving(gates: Sequence[Gate]) -> Gate:
     """The trained checkpoint that leaves.
 
     Raises:
         RefusedError: none has a score, or each forgets more than it may.
     """
-    best = best_of([gate for gate in gates if gate.step > 0])
+    best = best_trained(gates)
     if best is None:
         why = "; ".join(f"step {gate.step}: {gate.failed}" for gate in gates if gate.step > 0)
         raise RefusedError(
@@ -133,14 +138,15 @@ class Selection:
     def _scores(self, checkpoint: Path, name: str) -> Scores:
         from harness.models.identity import adapter_digest
 
-        path, identity = self._folder / f"{name}.json", adapter_digest(checkpoint)
-        if path.exists() and (kept := read_json(path))["adapter"] == identity:
-            return Scores(**kept["scores"])
+        identity = adapter_digest(checkpoint)
+        path = self._folder / f"{identity}.json"  # the same adapter stands at a step again after going back
+        if path.exists():
+            return Scores(**read_json(path)["scores"])
         if self._scorer is None:
             raise HarnessError("tune.gates asks for scores, and nothing was given that scores")
         with undisturbed():
             scores = self._scorer(checkpoint, name)
-        write_json(path, {"adapter": identity, "scores": scores._asdict()})
+        write_json(path, {"checkpoint": name, "scores": scores._asdict()})
         return scores
 
 

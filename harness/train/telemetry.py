@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from harness.train.loop import Step
 
 POWERCAP = Path("/sys/class/powercap")
-JOULES_A_WH = 3600.0
 
 
 def tell_step(on_event: OnEvent, now: Progress, total: int, batch: Batch, step: Step) -> None:
@@ -41,16 +40,45 @@ def tell_step(on_event: OnEvent, now: Progress, total: int, batch: Batch, step: 
 
 
 def peak_memory_mb() -> int:
-    """The most memory that this process had so far, on the GPU where one is used."""
+    """The most memory that this process had since `reset_peak_memory`, on the GPU where one is used."""
     import torch
 
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated() // 2**20)
+    if (found := _status_mb("VmHWM")) is not None:
+        return int(found)
     import resource
     import sys
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return int(peak // 2**20 if sys.platform == "darwin" else peak // 2**10)
+
+
+def reset_peak_memory() -> None:
+    """Forgets the peak so far, where the system can."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # proc(5): resets VmHWM to what is resident now
+
+
+def resident_mb() -> float:
+    """What this process holds now, on the GPU where one is used."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.memory_allocated() / 2**20
+    return _status_mb("VmRSS") or float(peak_memory_mb())
+
+
+def _status_mb(key: str) -> float | None:
+    with suppress(OSError, ValueError, IndexError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith(f"{key}:"):
+                return int(line.split()[1]) / 1024
+    return None
 
 
 class EnergyMeter:
@@ -95,8 +123,3 @@ def _microjoules(path: Path) -> int | None:
         return int(path.read_text())
     except (OSError, ValueError):
         return None
-
-
-def is_number(value: float | None) -> bool:
-    """Whether the value is there and finite."""
-    return value is not None and math.isfinite(value)
