@@ -11,6 +11,7 @@ from scipy import stats
 
 from harness.stats.calibration import HOTTEST, fit_temperature
 from harness.stats.conformal import abstention_threshold, calibration_items
+from harness.stats.f1 import Ratio, ratio_bounds
 from harness.stats.fairness import Cells, gap_gate, gap_p, largest_gaps
 from harness.stats.group_sequential import Look, absorb, z_bounds
 from harness.stats.paired import noninferiority_p
@@ -218,6 +219,10 @@ def test_without_a_margin_a_candidate_must_be_better() -> None:
     gained = noninferiority_p(1, 5, 100, -0.03)
     assert gained is not None
     assert gained >= stats.binom.sf(3, 100, 0.03) - 1e-12
+
+
+def test_documents_with_little_to_count_have_bounds_too() -> None:
+    assert ratio_bounds([Ratio(0.3, 0.5), Ratio(0.1, 0.4)], 0.4, 0.4) is not None
 
 
 def test_two_further_items_have_a_variance() -> None:
