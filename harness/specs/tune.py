@@ -224,5 +224,11 @@ def _privacy_misfits(tune: Tune) -> Iterator[str]:
         yield "dp needs one gradient a record, which plain LoRA adapters give; take lora or qlora without dora"
     if tune.init == "pissa":
         yield "dp with init pissa: its loop is checked against adapters that start at zero; take init zero"
+    if tune.dropout:
+        yield "dropout with dp: single records' gradients could not be checked; set 0"
+    if tune.processes > 1:
+        yield "processes above 1 with dp: the noise is added in one place; set 1"
+    if tune.gates is not None:
+        yield "gates with dp: a run that goes back takes steps that its budget does not count"
     if tune.objective != "sft":
         yield f"dp goes with objective sft, and objective is {tune.objective}"

@@ -17,6 +17,7 @@ from harness.train.loss import accumulate, mean_loss
 from harness.train.objectives import Objective
 from harness.train.optimizers import make_optimizer, optimizer_state, set_optimizer_state
 from harness.train.plan import OnEvent, TrainPlan
+from harness.train.privacy_dp import Mechanism
 from harness.train.probe import open_budget
 from harness.train.ranks import Ranks
 from harness.train.schedule import learning_rate, total_steps
@@ -39,6 +40,8 @@ class Work:
     digest: str
     """Of the plan: checkpoints of another one are not resumed."""
     pad_id: int
+    privacy: Mechanism | None = None
+    """With `tune.dp`: draws the batches, and releases their gradients."""
 
 
 class Step(NamedTuple):
@@ -84,6 +87,9 @@ class Loop:
                 raise CancelledError(f"training stopped after step {self.progress.step} of {self.total}")
             batch = next(batches)
             step = self._step(batch)
+            if not step.is_finite and self.work.privacy is not None:
+                # A step taken again elsewhere with the same noise would give the noise away.
+                raise RunDiedError("training with dp diverged", hint="lower tune.learning_rate")
             if not step.is_finite:
                 self._give_up_or_note(batch, step)
                 self._return_to_newest()
@@ -110,6 +116,9 @@ class Loop:
         )
 
     def _batches(self) -> Iterator[Batch]:
+        if self.work.privacy is not None:
+            at = self.progress.position
+            return self.work.privacy.batches(self.work.rows, at, batch=self.tune.batch)
         return batches_from(
             self.work.rows, self.progress.position, batch=self.tune.batch, seed=self.tune.seed
         )
@@ -123,11 +132,22 @@ class Loop:
         parameters = list(self.adapted.parameters.values())
         self.optimizer.zero_grad(set_to_none=True)
         mine, count = self.ranks.share(batch.rows), self.work.objective.count(batch.rows)
-        loss = accumulate(
-            self.adapted, self.work.objective, mine, micro=self.micro, pad_id=self.work.pad_id, count=count
-        )
-        loss = self.ranks.sum_gradients(parameters, loss)
-        norm = float(clip_grad_norm_(parameters, self.tune.clip_norm))
+        if self.work.privacy is not None:
+            loss = self.work.privacy.accumulate(
+                self.adapted, batch.rows, micro=self.micro, pad_id=self.work.pad_id, step=self.progress.step
+            )
+            norm = float(clip_grad_norm_(parameters, math.inf))  # each record's was clipped
+        else:
+            loss = accumulate(
+                self.adapted,
+                self.work.objective,
+                mine,
+                micro=self.micro,
+                pad_id=self.work.pad_id,
+                count=count,
+            )
+            loss = self.ranks.sum_gradients(parameters, loss)
+            norm = float(clip_grad_norm_(parameters, self.tune.clip_norm))
         if math.isfinite(loss) and math.isfinite(norm):
             for group in self.optimizer.param_groups:
                 group["lr"] = rate * group["rate_ratio"]

@@ -115,15 +115,14 @@ def adapt(
     *,
     device: torch.device | None = None,
     dtype: torch.dtype | None = None,
-    is_plain: bool = False,
 ) -> Adapted:
     """The checkpoint's model with `tune.method` in it; adapters start as zero, so it still answers as the base.
 
     Over NF4 the linear layers' weights are rounded with double quantization. On a GPU they stay packed;
     on a CPU they are unpacked once, which gives the same products without unpacking at each step.
     What is trained is float32: adapters are small, and bfloat16 would round late updates away. `full`
-    computes in float32 too. `is_plain` keeps the layers' own forwards and padded rows, which per-record
-    gradients need.
+    computes in float32 too, and so does differential privacy, which needs the layers' own forwards and padded
+    rows besides.
 
     Raises:
         ModelError: the checkpoint can't be loaded, or no layer has a name of `tune.targets`.
@@ -131,9 +130,10 @@ def adapt(
     import torch
 
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = torch.float32 if tune.method == "full" else dtype or compute_dtype(device)
+    is_exact = tune.method == "full" or tune.dp is not None
+    dtype = torch.float32 if is_exact else dtype or compute_dtype(device)
     # PiSSA rounds what is left of the weights, so it needs them unpacked.
-    stays_packed = tune.is_nf4 and device.type == "cuda" and tune.init != "pissa"
+    stays_packed = tune.is_nf4 and device.type == "cuda" and tune.init != "pissa" and tune.dp is None
     model = _load(base, is_packed=stays_packed, device=device, dtype=dtype)
     rounds = tune.is_nf4 and not stays_packed
     if rounds and tune.init != "pissa":
@@ -143,7 +143,7 @@ def adapt(
     )
     if rounds and tune.init == "pissa":
         _round_base(model)
-    return adapted if is_plain else _made_lean(adapted)
+    return adapted if tune.dp is not None else _made_lean(adapted)
 
 
 def frozen(checkpoint: Path) -> Adapted:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import DataError
+from harness.files import write_json
 from harness.specs.tune import Preferences, Tune
 from harness.train.batches import Encoded, Example, encode_all
 from harness.train.distill import Distilled, teach
@@ -14,10 +15,14 @@ from harness.train.dpo import DirectPreference, encode_pairs
 from harness.train.loop import Loop, Work
 from harness.train.objectives import Objective, Supervised
 from harness.train.plan import OnEvent, TrainPlan, TrainResult, plan_digest
+from harness.train.privacy_dp import Mechanism, check_clipping, forget_secret, plan_budget, secret_of
 from harness.train.ranks import Ranks
 from harness.train.results import finish, finished
+from harness.train.schedule import total_steps
 from harness.train.selection import Scorer
 
+PRIVACY = "privacy.json"
+"""What the run spends of each record's privacy."""
 HELD_OUT_LIMIT = 64
 """Held-out examples measured at each checkpoint, spread evenly over those given: a trend, not a verdict."""
 
@@ -52,7 +57,9 @@ def train(
     work = prepare(plan, folder, base_identity, digest, on_event=on_event, should_stop=should_stop)
     loop = Loop(work, ranks, on_event, scorer)
     loop.run(should_stop)
-    return finish(loop)
+    result = finish(loop)
+    forget_secret(folder)
+    return result
 
 
 def prepare(
@@ -81,7 +88,25 @@ def prepare(
     elif plan.tune.distill is not None:
         asked = [*rows, *held_out]
         objective = _taught(plan, folder, asked, chat.pad_id, on_event=on_event, should_stop=should_stop)
-    return Work(plan, folder, objective, rows, held_out, base_identity, digest, chat.pad_id)
+    privacy = _mechanism(plan, folder, rows, chat.pad_id) if plan.tune.dp else None
+    return Work(plan, folder, objective, rows, held_out, base_identity, digest, chat.pad_id, privacy)
+
+
+def _mechanism(plan: TrainPlan, folder: Path, rows: Sequence[Encoded], pad_id: int) -> Mechanism:
+    """The noise of the run, after a look at whether it is each record's own gradient that gets clipped.
+
+    Raises:
+        RefusedError: it is not, or the budget can't be what it says.
+    """
+    tune, trained = plan.tune, {row.id for row in rows}
+    assert tune.dp is not None
+    examples = [example for example in plan.examples if example.id in trained]
+    budget = plan_budget(tune.dp, examples, batch=tune.batch, steps=total_steps(len(rows), tune))
+    from harness.train.methods import adapt
+
+    check_clipping(adapt(plan.base, tune), rows, clip=budget.clip, pad_id=pad_id)
+    write_json(folder / PRIVACY, budget.to_json())
+    return Mechanism(budget, secret_of(folder))
 
 
 def _taught(

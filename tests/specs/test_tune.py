@@ -68,6 +68,8 @@ def test_settings_read_back_from_a_document_are_the_same() -> None:
         ({"objective": "dpo", "dropout": 0.1}, "different networks"),
         ({"dp": {"noise": 1.0, "delta": 1e-5}, "dora": True}, "without dora"),
         ({"dp": {"noise": 1.0, "delta": 1e-5}, "objective": "dpo"}, "dp goes with objective sft"),
+        ({"dp": {"noise": 1.0, "delta": 1e-5}, "dropout": 0.1}, "dropout with dp"),
+        ({"dp": {"noise": 1.0, "delta": 1e-5}, "processes": 2}, "processes above 1 with dp"),
         ({"dp": {"delta": 1e-5}}, "one of epsilon and noise"),
         ({"dp": {"delta": 1e-5, "noise": 1.0, "epsilon": 3.0}}, "one of epsilon and noise"),
     ],
