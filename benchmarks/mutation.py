@@ -3,6 +3,7 @@
     python benchmarks/mutation.py                          all files below; resumes where it stopped
     python benchmarks/mutation.py harness/stats/power.py   one file
     python benchmarks/mutation.py --survivors              what is left, with line and change
+    python benchmarks/mutation.py --sample 200             at most 200 of each room, a random sample by --seed
     python benchmarks/mutation.py --again                  runs what survived once more, after tests were added
     python benchmarks/mutation.py --again --tests tests/stats/test_textbook.py      with the added tests alone
 
@@ -91,6 +92,10 @@ def main() -> int:
     parser.add_argument("--survivors", action="store_true", help="list what was not noticed, run nothing")
     parser.add_argument("--again", action="store_true", help="run survivors again")
     parser.add_argument("--tests", nargs="*", default=(), help="run these tests only, instead of the room's")
+    parser.add_argument(
+        "--sample", type=int, help="run at most so many mutants of each room, drawn by the seed"
+    )
+    parser.add_argument("--seed", type=int, default=1, help="of the order in which mutants are tried")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
@@ -248,9 +253,11 @@ def _run_room(files: Sequence[str], tests: Sequence[str], table: dict[str, Any],
                     table.setdefault(mutant.key, _row(mutant, None, digest))
                 elif _is_open(table.get(mutant.key), options):
                     todo.append((mutant, digest))
+        # In an order of chance, so that a run that is ended early has tried a random sample.
+        todo.sort(key=lambda job: hashlib.sha256(f"{options.seed}:{job[0].key}".encode()).digest())
         if not todo:
             return
-        _run_all(folder, todo, files, tests, table, options)
+        _run_all(folder, todo[: options.sample], files, tests, table, options)
 
 
 def _is_open(known: Mapping[str, Any] | None, options: Any) -> bool:

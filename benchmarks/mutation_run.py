@@ -21,7 +21,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any, NamedTuple, Protocol
@@ -175,7 +175,7 @@ class _Runner(_Settings):
 
 def _reached(folder: Path, mutant: Mutant, ran: Ran) -> list[str]:
     """The tests that execute the changed line, the quickest first: most errors are found by any of them."""
-    statements = _first_lines((folder / mutant.file).read_text())
+    statements = _first_lines(folder / mutant.file)
     names = [
         name for name, files in ran.lines.items() if _executes(mutant, files.get(mutant.file, []), statements)
     ]
@@ -187,9 +187,10 @@ def _executes(mutant: Mutant, lines: Sequence[int], statements: set[int]) -> boo
     return bool(lines) and (mutant.line in lines or mutant.line not in statements)
 
 
-def _first_lines(source: str) -> set[int]:
+@cache
+def _first_lines(path: Path) -> set[int]:
     """Lines that a tracer surely reports: where statements inside functions begin."""
-    functions = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef))
+    functions = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef))
     return {
         node.lineno
         for function in functions
