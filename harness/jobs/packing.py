@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import platform
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -59,9 +62,44 @@ def pack(
         recipe=loaded.recipe.model_dump(mode="json"), picked=choice.picked, gguf=gguf,
         gguf_sha256=sha256_file(gguf), verdicts=verdicts, scorecards=_scorecards(folder, list(verdicts)),
         lock=loaded.lock, lineage=_lineage(folder, loaded, options), fidelity=_fidelity(folder, list(verdicts)),
-        pick=choice.to_json(), notes=_notes(folder),
+        pick=choice.to_json(), notes=_notes(folder), calibrations=_calibrations(folder, choice.picked),
+        sequence=_sequence(folder),
     )  # fmt: skip
     return write_release(Path(options["out"]) / folder.name, contents).folder
+
+
+def endorse(release: Path) -> str:
+    """Signs the release with the one key that can sign here; what came of it, beginning with UNSIGNED where nothing.
+
+    A worker has no terminal to ask for a passphrase: it takes `HARNESS_KEY_PASSPHRASE` or leaves the release unsigned.
+    """
+    from harness.errors import HarnessError
+    from harness.export.keys import KeyStore, Trust
+    from harness.export.release import sign_release
+
+    store = KeyStore()
+    try:
+        keys = store.signing_keys()
+        if len(keys) != 1:
+            return (
+                f"UNSIGNED: {len(keys) or 'no'} keys can sign here: harness keys new, harness sign {release}"
+            )
+        passphrase = os.environ.get("HARNESS_KEY_PASSPHRASE")
+        signer = store.signer(keys[0], passphrase.encode() if passphrase else None)
+        return sign_release(release, signer, Trust(store.known(), is_demanded=True)).signature
+    except HarnessError as error:
+        return f"UNSIGNED: {error.message}: harness sign {release}"
+
+
+def _calibrations(folder: Path, stage: str) -> dict[str, Any]:
+    paths = sorted((folder / "stages" / stage).glob("*/calibration.json"))
+    return {path.parent.name: read_json(path) for path in paths}
+
+
+def _sequence(folder: Path) -> int:
+    """The second in which the run was ordered: the same when it is resumed, and later for a later run."""
+    created = datetime.fromisoformat(read_json(folder / "manifest.json")["created"])
+    return int(created.timestamp())
 
 
 def _scorecards(folder: Path, stages: Sequence[str]) -> dict[str, dict[str, Scorecard]]:
@@ -90,6 +128,12 @@ def _lineage(folder: Path, loaded: Loaded, options: Mapping[str, Any]) -> dict[s
         "training": read_json(folder / "train.json"),
         "merge": read_json(folder / "artifacts" / "merge.json"),
         "code": {"harness": __version__, "sha256": code_digest(MAKING_ROOMS)},
+        "environment": {
+            "python": platform.python_version(),
+            "machine": platform.machine(),
+            "system": platform.system(),
+        },
+        "run": folder.name,
         "libraries": {name: found_version for name in LIBRARIES if (found_version := _version(name))},
     }  # fmt: skip
 
@@ -101,6 +145,8 @@ def _notes(folder: Path) -> tuple[str, ...]:
     warnings = [
         event.data["text"] for event in events if event.name == "note" and event.data["level"] == "warning"
     ]
+    # Whether it was signed is said of an earlier attempt to pack, and must not change what is signed.
+    warnings = [text for text in warnings if not text.startswith("UNSIGNED")]
     return tuple(dict.fromkeys(warnings))
 
 

@@ -186,7 +186,7 @@ class ReleaseRun:
         return self._pick({quant: found[quant] for quant in quants}, found)
 
     def _pick(self, judged: dict[str, Verdict], all_verdicts: dict[str, Verdict]) -> Ending:
-        from harness.jobs.packing import pack, pick_quant
+        from harness.jobs.packing import endorse, pack, pick_quant
 
         choice = pick_quant(self._folder, self._of.loaded, judged)
         write_json(self._folder / "pick.json", choice.to_json())
@@ -198,6 +198,8 @@ class ReleaseRun:
             # Before anything is on disk that could be shipped.
             self._check_lock()
             release = pack(self._folder, self._of.loaded, self._of.options, choice, all_verdicts)
+            said = endorse(release)
+            self._progress.note(said, "warning" if said.startswith("UNSIGNED") else "info")
         return Ending(judged[choice.picked], choice.picked, release)
 
     def _none_picked(self, judged: dict[str, Verdict]) -> Verdict:
