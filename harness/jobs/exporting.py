@@ -64,7 +64,7 @@ class Exporter:
     @property
     def _ways(self) -> tuple[Literal["16bit", "nf4"], ...]:
         """What the adapter is merged onto; the last one computes what was trained."""
-        return ("16bit", "nf4") if self._recipe.tune.method == "qlora" else ("16bit",)
+        return ("16bit", "nf4") if self._recipe.tune.is_nf4 else ("16bit",)
 
     def _score_merges(self, adapter: Path) -> dict[str, tuple[float, float]]:
         from harness.export.merge import merge

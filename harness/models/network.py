@@ -58,8 +58,9 @@ def load_network(
     _check_layers(folder, network.config)
     if nf4:
         from harness.models.nf4 import apply_nf4
+        from harness.models.principal import principal_parts
 
-        apply_nf4(network)
+        apply_nf4(network, exact=principal_parts(adapter) if adapter is not None else None)
     network = network.to(getattr(torch, dtype))
     if dtype == "bfloat16":
         _widen_head(network)
@@ -128,9 +129,9 @@ def _with_adapter(network: Any, adapter: Path) -> Any:
         adapted: Any = PeftModel.from_pretrained(network, str(adapter), autocast_adapter_dtype=False)
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError) as error:
         raise ModelError(f"{adapter}: the adapter can't be applied: {error}") from error
-    found = [value for name, value in adapted.named_parameters() if "lora_" in name]
+    found = [value for name, value in adapted.named_parameters() if ".lora_" in name or ".ia3_l." in name]
     if not found:
-        raise ModelError(f"{adapter}: no LoRA weights in it")
+        raise ModelError(f"{adapter}: no LoRA or IA3 weights in it")
     if not all(bool(torch.isfinite(value).all()) for value in found):
         raise ModelError(f"{adapter}: some of its weights are not finite")
     return adapted.get_base_model()  # the network itself, its linear layers now with adapters

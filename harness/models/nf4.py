@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -39,12 +40,20 @@ def linear_layers(model: nn.Module) -> dict[str, Any]:
     }
 
 
-def apply_nf4(model: nn.Module) -> int:
-    """How many linear layers now hold NF4-rounded weights. Call it before adapters are added."""
+def apply_nf4(model: nn.Module, *, exact: Mapping[str, Tensor] | None = None) -> int:
+    """How many linear layers now hold NF4-rounded weights. Call it before adapters are added.
+
+    `exact` holds, by layer, a part of the weight that is left as it is while the rest is rounded.
+    """
     import torch
 
     layers = linear_layers(model)
     with torch.no_grad():
-        for layer in layers.values():
-            layer.weight.copy_(round_to_nf4(layer.weight))
+        for name, layer in layers.items():
+            part = (exact or {}).get(name)
+            if part is None:
+                layer.weight.copy_(round_to_nf4(layer.weight))
+            else:
+                rest = (layer.weight.float() - part).to(layer.weight.dtype)
+                layer.weight.copy_(round_to_nf4(rest).float() + part)
     return len(layers)

@@ -166,3 +166,33 @@ def test_peft_itself_reads_each_kind_and_computes_the_same(
     with torch.no_grad():
         loss = float(theirs(input_ids=ids, labels=labels).loss)
     assert loss == pytest.approx(loss_of(model, rows), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "prompt"])
+def test_the_gate_scores_the_very_model_that_was_trained(
+    name: str, base: Path, chat: Any, tmp_path: Path
+) -> None:
+    from harness.models.network import load_network
+
+    tune, rows = tuned(**METHODS[name]), encoded(chat, 4)
+    model = fresh(base, tune)
+    before = loss_of(model, rows)
+    train(model, tune, rows, steps=4)
+    trained = loss_of(model, rows)
+    save_adapter(model, tmp_path, base_identity="a" * 64, method=tune.method)
+
+    reference, adapter = (tmp_path, None) if tune.method == "full" else (base, tmp_path)
+    network: Any = load_network(reference, adapter=adapter, nf4=tune.is_nf4, dtype="float32", device="cpu")
+
+    total = 0.0
+    for row in rows:
+        labels = torch.tensor([row.ids])
+        labels[:, : row.supervised_from] = -100
+        with torch.no_grad():
+            total += (
+                float(network(input_ids=torch.tensor([row.ids]), labels=labels).loss) * row.supervised_tok
+            )
+    found = total / sum(row.supervised_tok for row in rows)
+    # The gate reads the base in bfloat16 before it rounds to NF4; this test trains from float32.
+    close = abs(before - trained) / 5 if tune.is_nf4 else 1e-4
+    assert found == pytest.approx(trained, abs=close)
