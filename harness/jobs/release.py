@@ -160,12 +160,14 @@ class ReleaseRun:
     def _gate_adapter(self, adapter: Path) -> Verdict:
         from harness.models.identity import checkpoint_identity
 
-        base, nf4 = self._of.base, self._recipe.tune.method == "qlora"
+        nf4, is_whole = self._recipe.tune.is_nf4, self._recipe.tune.method == "full"
+        # Where all weights were trained, what training wrote is a model by itself.
+        base, on_it = (adapter, None) if is_whole else (self._of.base, adapter)
         with self._progress.step("adapter") as outcome:
-            identity = checkpoint_identity(base, adapter=adapter, quantization="nf4" if nf4 else "").digest
+            identity = checkpoint_identity(base, adapter=on_it, quantization="nf4" if nf4 else "").digest
             self._count_attempt(identity)
             verdict, outcome["reused"] = self._of.stages.run(
-                "adapter", identity, lambda: self._of.open(base, adapter=adapter, nf4=nf4), parent="base"
+                "adapter", identity, lambda: self._of.open(base, adapter=on_it, nf4=nf4), parent="base"
             )
         return verdict
 
