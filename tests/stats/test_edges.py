@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.stats.calibration import HOTTEST, fit_temperature
+from harness.stats.calibration import HOTTEST, fit_temperature, reliability
 from harness.stats.conformal import abstention_threshold, calibration_items
 from harness.stats.f1 import Ratio, ratio_bounds
 from harness.stats.fairness import Cells, gap_gate, gap_p, largest_gaps
 from harness.stats.group_sequential import Look, absorb, z_bounds
-from harness.stats.paired import noninferiority_p
+from harness.stats.paired import noninferiority_p, paired_bounds, superiority_p
 from harness.stats.power import (
+    _more_items,
     can_never_pass,
     cuts,
     fewest_items,
@@ -24,10 +25,10 @@ from harness.stats.power import (
     paired_items_needed,
 )
 from harness.stats.ppi import corrected_mean
-from harness.stats.proportions import Count, newcombe_at, pairwise_gaps
+from harness.stats.proportions import Count, lower_bound, newcombe_at, pairwise_gaps
 from harness.stats.quantiles import quantile_lower_bound, quantile_upper_bound
 from harness.stats.sequential import Betting, Claim, simulate
-from harness.stats.tails import at_least_tail, at_most_tail
+from harness.stats.tails import at_least_tail, at_most_tail, normal_quantile
 
 # A probability that is the level itself rejects
 
@@ -137,6 +138,19 @@ def test_a_few_calibration_items_are_enough_where_much_is_allowed(
     assert calibration_items(alpha, slack, certainty) == items
 
 
+def test_a_model_that_is_always_right_is_sharpened_as_far_as_it_goes() -> None:
+    log_probs = np.array([[0.0, -9.0]] * 5)
+
+    assert fit_temperature(log_probs, np.zeros(5, int)) == pytest.approx(0.02, rel=1e-6)
+    assert fit_temperature(np.zeros((5, 2)), np.zeros(5, int)) == pytest.approx(0.02, rel=1e-6)
+
+
+def test_a_confidence_that_rounding_put_over_one_is_in_the_last_bar() -> None:
+    bars = reliability(np.array([1.0 + 1e-12, 1.0]), np.array([True, False]))
+
+    assert [bar.n for bar in bars] == [0] * 9 + [2]
+
+
 # Groups
 
 
@@ -194,7 +208,76 @@ def test_a_rate_of_one_item_is_known_and_of_none_is_not() -> None:
     assert (found["equal_opportunity"].gap, found["equal_opportunity"].unknown) == (1.0, ("c",))
 
 
+def test_a_gap_whose_bound_is_the_cap_is_not_under_it() -> None:
+    groups = {"a": Count(450, 500), "b": Count(440, 500)}
+    worst = gap_gate(groups, 0.5).worst
+    assert worst is not None
+
+    assert gap_gate(groups, worst.high).decision is None
+    assert gap_gate(groups, math.nextafter(worst.high, 1.0)).decision == "PASS"
+
+
+def test_a_lower_bound_at_the_floor_reaches_it() -> None:
+    groups = {"a": Count(450, 500), "b": Count(450, 500)}
+    bound = lower_bound(450, 500, 0.05)
+    assert bound is not None
+
+    assert gap_gate(groups, 0.2, floor=bound).under_floor == ()
+    assert gap_gate(groups, 0.2, floor=math.nextafter(bound, 1.0)).under_floor == ("a", "b")
+
+
+def test_a_gap_shown_at_the_level_itself_fails() -> None:
+    groups = {"a": Count(90, 100), "b": Count(60, 100)}
+    p = gap_p(groups["a"], groups["b"], 0.1)
+
+    assert gap_gate(groups, 0.1, beta=2 * p).decision == "FAIL"
+    assert gap_gate(groups, 0.1, beta=2 * p * 0.999).decision is None
+
+
+def test_a_group_that_would_just_reach_the_cap_is_too_small() -> None:
+    groups = {"a": Count(450, 500), "b": Count(9, 10)}
+    reach = newcombe_at(groups["b"], groups["a"], normal_quantile(0.95))
+    back = newcombe_at(groups["a"], groups["b"], normal_quantile(0.95))
+    assert reach is not None
+    assert back is not None
+    cap = max(reach.high, back.high)
+
+    assert gap_gate(groups, cap).too_small == ("b",)
+    assert gap_gate(groups, math.nextafter(cap, 1.0)).too_small == ()
+
+
 # Looks, pairs, labels
+
+
+def test_gains_with_the_probability_of_the_level_are_shown() -> None:
+    """Five gains and no loss have a probability of 1 in 32."""
+    p = superiority_p(0, 5)
+    assert p == pytest.approx(1 / 32)
+    at, under = paired_bounds(0, 5, 100, p), paired_bounds(0, 5, 100, p * 0.999)
+
+    assert at is not None
+    assert under is not None
+    assert at.low > 0.0 > under.low
+
+
+def test_a_bound_that_is_the_difference_settles_nothing() -> None:
+    bounds = paired_bounds(2, 9, 100)
+    assert bounds is not None
+
+    for difference in bounds:
+        more = paired_items_needed(2, 9, 100, difference)
+        assert more is not None
+        assert more > 0
+    assert paired_items_needed(2, 9, 100, math.nextafter(bounds.low, -1.0)) == 0
+    assert paired_items_needed(2, 9, 100, math.nextafter(bounds.high, 1.0)) == 0
+
+
+def test_a_search_goes_up_to_the_most_items_and_counts_in_whole_ones() -> None:
+    assert _more_items(5_000_000, lambda size: size >= 10_000_000) == 5_000_000
+    assert _more_items(5_000_001, lambda size: size >= 10_000_000) is None
+    assert all(isinstance(items_needed(hits, 20, at_least=0.8), int) for hits in (13, 14, 15, 17, 18))
+    found = [_more_items(10, lambda size, first=first: size >= first) for first in range(11, 90)]  # type: ignore[misc]
+    assert found == list(range(1, 80))
 
 
 def test_one_look_is_the_plain_test() -> None:
