@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from heapq import heappop, heappush
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,7 +56,7 @@ class Writing:
         self._context = context
         self._prefixes = prefixes
         self._waiting = deque(job for job in jobs if not job.answer.is_done)
-        self._free = list(range(context.cache.sequences - 1, prefixes.places - 1, -1))
+        self._free = list(range(prefixes.places, context.cache.sequences))
         self._going: dict[int, tuple[Job, int]] = {}
         """By sequence: the job, and how many of its tokens were fed."""
 
@@ -67,13 +68,13 @@ class Writing:
         """
         feeds = self._refill()
         while feeds:
-            feeds = [*self._extend(feeds), *self._refill()]
+            feeds = self._in_order([*self._extend(feeds), *self._refill()])
 
     def _refill(self) -> list[Feed]:
         """The prompts of the jobs that go into the free places."""
         feeds: list[Feed] = []
         while self._free and self._waiting:
-            job, sequence = self._waiting.popleft(), self._free.pop()
+            job, sequence = self._waiting.popleft(), heappop(self._free)
             begin = self._prefixes.branch([sequence], job.ids)
             last = len(job.ids) - 1
             feeds.extend(Feed(job.ids[at], at, (sequence,), at == last) for at in range(begin, len(job.ids)))
@@ -97,4 +98,27 @@ class Writing:
     def _leave(self, sequence: int) -> None:
         self._context.forget(sequence)
         del self._going[sequence]
-        self._free.append(sequence)
+        heappush(self._free, sequence)
+
+    def _in_order(self, feeds: list[Feed]) -> list[Feed]:
+        """The feeds by sequence, without gaps between the sequences.
+
+        llama.cpp computes apart sequences together only where their numbers follow one another: each gap,
+        and each step back, would be a pass through the network of its own. What is moved is copied once.
+        """
+        moves: dict[int, int] = {}
+        while self._going and self._free and self._free[0] < (last := max(self._going)):
+            target = heappop(self._free)
+            self._context.branch(last, target)
+            self._context.forget(last)
+            self._going[target] = self._going.pop(last)
+            heappush(self._free, last)
+            moves[last] = target
+        moved = [replace_sequence(feed, moves) for feed in feeds] if moves else feeds
+        return sorted(moved, key=lambda feed: feed.sequences[0])
+
+
+def replace_sequence(feed: Feed, moves: Mapping[int, int]) -> Feed:
+    """The feed on the sequence that its own was moved to."""
+    (sequence,) = feed.sequences
+    return feed._replace(sequences=(moves.get(sequence, sequence),))
