@@ -90,6 +90,21 @@ def read_records(path: Path, fields: Fields, task: Task | None = None) -> list[R
     return records
 
 
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a `.jsonl`, `.csv` or `.parquet` file as they are, in the file's order.
+
+    Raises:
+        RecordsError: the file can't be read, or a line is no object. All problems at once.
+    """
+    problems: list[Problem] = []
+    rows = list(_rows(path, problems))
+    if not rows and not problems:
+        problems.append(Problem(str(path), None, "", "no records", "at least one"))
+    if problems:
+        raise RecordsError(problems)
+    return rows
+
+
 def _rows(path: Path, problems: list[Problem]) -> Iterator[Row]:
     readers = {".csv": read_csv_rows, ".parquet": read_parquet_rows}
     try:

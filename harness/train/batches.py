@@ -38,7 +38,7 @@ class Example:
 
 
 class Encoded(NamedTuple):
-    """An example as it is trained on. Only `ids[supervised_from:]` carry loss."""
+    """An example as it is trained on. Only `ids[supervised_from:]` carry loss, and of these only `spans`."""
 
     id: str
     ids: tuple[int, ...]
@@ -49,10 +49,18 @@ class Encoded(NamedTuple):
     is_end_supervised: bool
     answer_tok: int
     """Supervised tokens without the end of turn."""
+    spans: tuple[tuple[int, int], ...] = ()
+    """Of several supervised turns: first token, and the one after the last; empty for one tail."""
 
     @property
     def supervised_tok(self) -> int:
-        return len(self.ids) - self.supervised_from
+        return sum(end - start for start, end in self.spans) or len(self.ids) - self.supervised_from
+
+    @property
+    def supervised_at(self) -> list[int]:
+        """The places of the supervised tokens; the first token has nothing before it to be predicted from."""
+        spans = self.spans or ((self.supervised_from, len(self.ids)),)
+        return [at for start, end in spans for at in range(max(1, start), end)]
 
 
 class TooLong(NamedTuple):
@@ -105,6 +113,10 @@ def encode(example: Example, chat: Chat, *, max_tokens: int) -> Encoded | TooLon
     The prompt gives way, never the answer: `over_length="truncate"` cuts the middle of the prompt until
     both fit into `max_tokens`. An answer that does not fit on its own is cut and marked.
     """
+    if example.every_turn:
+        from harness.train.turns import encode_turns
+
+        return encode_turns(example, chat, max_tokens=max_tokens)
     tail = chat.answer_ids(example.answer)
     room = max_tokens - len(tail)
     asked = example.prompt.max_tokens
@@ -215,7 +227,6 @@ def tensors(rows: Sequence[Encoded], *, pad_id: int = 0) -> Tensors:
     targets: list[int] = []
     for at, row in enumerate(rows):
         input_ids[at, : len(row.ids)] = torch.tensor(row.ids, dtype=torch.int64)
-        first = max(1, row.supervised_from)
-        places.extend(range(at * width + first - 1, at * width + len(row.ids) - 1))
-        targets.extend(row.ids[first:])
+        places.extend(at * width + place - 1 for place in row.supervised_at)
+        targets.extend(row.ids[place] for place in row.supervised_at)
     return Tensors(input_ids, torch.tensor(places), torch.tensor(targets))

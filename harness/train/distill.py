@@ -161,7 +161,7 @@ def _top(logits: torch.Tensor, settings: Distillation) -> tuple[torch.Tensor, to
 
 
 def _about(rows: Sequence[Encoded], identity: str, settings: Distillation) -> dict[str, str]:
-    ids = digest_json([[row.id, list(row.ids), row.supervised_from] for row in rows])
+    ids = digest_json([[row.id, list(row.ids), row.supervised_at] for row in rows])
     kept = {"top_k": settings.top_k, "temperature": settings.temperature}
     return {"teacher": identity, "token_ids": ids, **{key: str(value) for key, value in kept.items()}}
 
