@@ -78,9 +78,8 @@ def pack(rows: Sequence[Encoded], *, groups: int, dtype: torch.dtype, pad_id: in
     places: list[int] = []
     targets: list[int] = []
     for at, row in enumerate(rows):
-        first = max(1, row.supervised_from)
-        places.extend(range(len(ids) + first - prefix - 1, len(ids) + own[at] - 1))
-        targets.extend(row.ids[first:])
+        places.extend(len(ids) + place - prefix - 1 for place in row.supervised_at)
+        targets.extend(row.ids[place] for place in row.supervised_at)
         ids.extend(row.ids[prefix:])
         positions.extend(range(prefix, len(row.ids)))
         slots.extend(range(at * width, at * width + own[at]))
