@@ -225,7 +225,7 @@ def over_budget(found: Estimate, cost: Cost) -> list[str]:
     if cost.max_hours is not None and found.seconds > cost.max_hours * 3600:
         problems.append(f"{found.seconds / 3600:.2f} hours, and tune.cost.max_hours is {cost.max_hours:g}")
     if cost.max_cost is not None and found.cost is not None and found.cost > cost.max_cost:
-        problems.append(f"{found.cost:.2f} {cost.currency}, and tune.cost.max_cost is {cost.max_cost:g}")
+        problems.append(f"{found.cost:.2f} {found.currency}, and tune.cost.max_cost is {cost.max_cost:g}")
     return problems
 
 

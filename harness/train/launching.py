@@ -60,8 +60,7 @@ def train_in_processes(
 def launch_config(tune: Tune, *, is_cuda: bool) -> dict[str, Any]:
     """The settings that `accelerate launch --config_file` reads.
 
-    With `shard_base` the base's 4-bit weights are stored in the dtype that they are computed in
-    (`quantization`): FSDP shards tensors of one dtype only.
+    With `shard_base` it is the one for FSDP; `methods.four_bits` stores packed weights so that they can be sharded.
     """
     kind = "FSDP" if tune.shard_base else "MULTI_GPU" if is_cuda else "MULTI_CPU"
     config: dict[str, Any] = {
@@ -76,14 +75,6 @@ def launch_config(tune: Tune, *, is_cuda: bool) -> dict[str, Any]:
             "fsdp_activation_checkpointing": tune.recompute == "always", "fsdp_state_dict_type": "FULL_STATE_DICT",
         }  # fmt: skip
     return config
-
-
-def quantization(dtype: str) -> dict[str, Any]:
-    """Settings of a BitsAndBytesConfig whose packed weights FSDP can shard beside those of `dtype`."""
-    return {
-        "load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True,
-        "bnb_4bit_compute_dtype": dtype, "bnb_4bit_quant_storage": dtype,
-    }  # fmt: skip
 
 
 def write_config(config: Mapping[str, Any], path: Path) -> None:
@@ -124,11 +115,6 @@ def _run(
     import torch
 
     is_cuda, tune = torch.cuda.is_available(), plan.tune
-    if tune.shard_base:
-        raise HarnessError(
-            "tune.shard_base: this loop does not shard a base yet",
-            hint=f"accelerate can be started from {folder / CONFIG}; or take more memory and shard_base: false",
-        )
     folder.mkdir(parents=True, exist_ok=True)
     threads = (plan.threads or torch.get_num_threads()) // tune.processes
     write_plan(replace(plan, threads=max(1, threads)), folder / PLAN)

@@ -111,6 +111,9 @@ class Loop:
         torch.manual_seed(self.tune.seed + self.ranks.rank)
         self.adapted = adapt(self.work.plan.base, self.tune)
         self.adapted.model.train()
+        if self.tune.shard_base and self.ranks.world > 1:
+            adapters = self.adapted.parameters.values()
+            self.ranks.shard(self.adapted.model, list(adapters), self.adapted.device.type)
         self.optimizer = make_optimizer(
             parameter_groups(self.adapted, self.tune), self.tune, self.adapted.device.type
         )

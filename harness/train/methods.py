@@ -193,18 +193,28 @@ def compute_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if has_bfloat16 else torch.float32
 
 
+def four_bits(dtype: torch.dtype) -> dict[str, Any]:
+    """Settings of a BitsAndBytesConfig for QLoRA.
+
+    The packed bytes are held in tensors of the dtype that they are computed in: FSDP shards tensors of one
+    dtype only.
+    """
+    return {
+        "load_in_4bit": True,
+        "bnb_4bit_quant_type": "nf4",
+        "bnb_4bit_use_double_quant": True,
+        "bnb_4bit_compute_dtype": dtype,
+        "bnb_4bit_quant_storage": dtype,
+    }
+
+
 def _load(base: Path, *, is_packed: bool, device: torch.device, dtype: torch.dtype) -> nn.Module:
     from harness.models.quiet import quiet_transformers
 
     quiet_transformers()
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-    packed = BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=dtype,
-    )
+    packed = BitsAndBytesConfig(**four_bits(dtype))
     extra = {"quantization_config": packed, "device_map": {"": device}} if is_packed else {}
     try:
         model: nn.Module = AutoModelForCausalLM.from_pretrained(

@@ -77,7 +77,11 @@ def open_budget(loop: Loop) -> Budget:
 def recompute(loop: Loop) -> None:
     """From now on each layer's activations are computed again in the backward."""
     model: Any = loop.adapted.model
-    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    settings = {"use_reentrant": False}
+    if hasattr(model, "activation_checkpointing_enable"):
+        model.activation_checkpointing_enable(settings)
+    else:  # the name in earlier releases of transformers
+        model.gradient_checkpointing_enable(settings)
     model.train()
 
 

@@ -7,7 +7,7 @@ The base is the same in each of them.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
@@ -45,6 +45,18 @@ class Ranks(NamedTuple):
         for parameter, piece in zip(parameters, pieces, strict=True):
             parameter.grad = piece.view(parameter.shape).clone()
         return float(flat[-1])
+
+    def shard(self, model: Any, adapters: Collection[nn.Parameter], device_type: str) -> None:
+        """Leaves each process a part of every layer's frozen weights; a layer is whole while it computes (FSDP2).
+
+        Adapters stay whole in each process.
+        """
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import fully_shard
+
+        mesh = init_device_mesh(device_type, (self.world,))
+        for layer in model.get_submodule(model.base_model_prefix).layers:
+            fully_shard(layer, mesh=mesh, ignored_params=set(adapters))
 
     def agree(self, value: T) -> T:
         """The first process's value, in all of them."""
