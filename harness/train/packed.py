@@ -157,8 +157,9 @@ def row_attention() -> Any:
                 grad.new_zeros(ctx.shapes[1]),
                 grad.new_zeros(ctx.shapes[1]),
             )
+            saved = ctx.saved_tensors  # once: recomputed activations can't be unpacked twice
             for at, part in enumerate(_parts(ctx.layout)):
-                q, k, v, weights = ctx.saved_tensors[4 * at : 4 * at + 4]
+                q, k, v, weights = saved[4 * at : 4 * at + 4]
                 d_out = part.queries(grad)
                 part.add_keys(dv, torch.bmm(weights.mT, d_out))
                 d_weights = torch.bmm(d_out, v.mT)
