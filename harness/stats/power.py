@@ -121,7 +121,9 @@ def paired_items_needed(
         return None
 
     def is_settled(size: int) -> bool:
-        bounds = paired_bounds(round(b * size / n), round(c * size / n), size, alpha, beta)
+        lost = round(b * size / n)
+        gained = min(round(c * size / n), size - lost)  # both rounded up, they could be more than there are
+        bounds = paired_bounds(lost, gained, size, alpha, beta)
         return bounds is not None and (bounds.low > difference or bounds.high < difference)
 
     return None if (c - b) / n == difference else _more_items(n, is_settled)

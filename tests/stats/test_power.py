@@ -158,3 +158,15 @@ def test_questions_about_items_needed_are_answered_at_once() -> None:
         items_needed(hits, 10_000, at_least=0.8)
 
     assert time.perf_counter() - start < 1.0
+
+
+@pytest.mark.parametrize(("b", "c", "n"), [(2, 2, 4), (3, 3, 6), (1, 1, 2), (49, 51, 100)])
+def test_pairs_that_all_differ_can_be_asked_for_more(b: int, c: int, n: int) -> None:
+    more = paired_items_needed(b, c, n, -0.05)
+
+    assert more is not None
+    assert more > 0
+    size = n + more
+    bounds = paired_bounds(size - size * c // n, size * c // n, size)
+    assert bounds is not None
+    assert bounds.low > -0.06
