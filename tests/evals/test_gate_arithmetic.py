@@ -309,6 +309,16 @@ def test_a_rule_reads_its_own_suite_and_is_left_out_without_it() -> None:
     assert len(judge("f16", "m", "l", [gate(at_least=0.5, stages=("base",))], shown, "one").rules) == 2
 
 
+def test_a_rule_none_of_whose_slices_is_large_enough_has_judged_nothing() -> None:
+    found = samples(9, 10, slices={"sex": "f"})
+
+    rules = judge("f16", "m", "l", [gate(at_least=0.5, per="sex")], {"s": Evidence(found, 1.0)}, "s").rules
+    assert [(rule.slice, rule.verdict) for rule in rules[1:]] == [
+        ("sex=f", State.SKIPPED), ("sex", State.INCONCLUSIVE),
+    ]  # fmt: skip
+    assert rules[-1].score is None
+
+
 # What ships
 
 

@@ -133,21 +133,21 @@ def test_the_engines_bounds_are_values_that_the_test_excludes_and_hardly_more() 
     assert decision(found.high - (1 - score) / 128) != "FAIL"
 
 
-@pytest.mark.parametrize("share", [0.52, 0.55, 0.6, 0.66, 0.75])
-def test_the_units_needed_are_the_same_ones_come_again(share: float) -> None:
-    """Tried with 2, 4, 8 and 16 times as many, and no more."""
-    scores = [1.0 if (k * 37) % 100 < 100 * share else 0.0 for k in range(40)]
-    ratios, within = [Ratio(score, 2.0) for score in scores], Range(0.0, 1.0, 2.0, 40)
-    mean, wanted = sum(scores) / 80, None
-    for factor in (2, 4, 8, 16):
+@pytest.mark.parametrize(
+    ("hits", "factor"),
+    [(10, 2), (15, 4), (16, 16), (17, None), (19, None), (20, 8), (21, 4), (22, 2), (31, 2)],
+)
+def test_the_units_needed_are_the_same_ones_come_again(hits: int, factor: int | None) -> None:
+    """Tried with 2, 4, 8 and 16 times as many, and no more; of 19 hits 32 times as many would do."""
+    scores = [1.0 if k * 17 % 40 < hits else 0.0 for k in range(40)]
+    ratios, within, wanted = [Ratio(score, 2.0) for score in scores], Range(0.0, 1.0, 2.0, 40), None
+    if factor is not None:
         n = factor * 40
         test = Betting(Claim(0.0, n, 0.05, 0.1, -2 * 0.22, 2 * 0.78, 0.22 * 0.78))
         outcome = test.extend(score - 0.22 * 2.0 for score in islice(cycle(scores), n))
-        if outcome.decision is not None:
-            wanted = max(1, math.ceil((outcome.n - 40) * 2.5))
-            break
+        assert outcome.decision is not None
+        wanted = max(1, math.ceil((outcome.n - 40) * 2.5))
 
-    assert 0.2 < mean < 0.4
     assert engine._units_needed(ratios, within, 0.22, 0.05, 0.1, 2.5) == wanted
     assert engine._units_needed(ratios, within, 0.0, 0.05, 0.1, 2.5) is None
     assert engine._units_needed(ratios, within, 1.0, 0.05, 0.1, 2.5) is None
@@ -235,7 +235,7 @@ def test_a_score_from_zero_to_one_is_judged_and_no_other() -> None:
     assert repeated.reason == "betting test on 3 units"
 
 
-@pytest.mark.parametrize("size", [1, 4])
+@pytest.mark.parametrize("size", [1, 3, 4])
 def test_the_items_needed_are_worth_what_todays_are(size: int) -> None:
     scores = [float(k % 100 < 78) for k in range(100)]
     units = [f"d{k // size}" for k in range(100)]
@@ -323,6 +323,24 @@ def test_a_label_that_is_never_answered_has_precision_zero() -> None:
     assert found.high == pytest.approx(1.0)
 
 
+def test_a_label_without_an_upper_bound_reaches_up_to_one() -> None:
+    rule = gate(metric="precision", average="macro", at_least=0.1)
+    halves = [part([(1, 0, 0), (0, 1, 0)] * 20, own_units(40, 40 * k)) for k in range(3)]
+    high = clopper_pearson(20, 40, 0.05, 0.2)[1]
+
+    found = macro.macro_bounds(rule, [*halves, part([(0, 0, 1)] * 9, own_units(9, 200))], 129, 0.05, 0.2)
+
+    assert (found.score, found.high) == pytest.approx(
+        (0.375, 0.375 + math.sqrt(3 * (high - 0.5) ** 2 + 1) / 4)
+    )
+
+
+def test_two_units_have_an_error() -> None:
+    cells = part([(1, 0, 0), (0, 0, 1)])
+
+    assert macro._linear_error(RECALL, [cells], [0.5]) == (pytest.approx(math.sqrt(2 * 0.25**2 * 2 / 1)), 2)
+
+
 def test_a_mean_of_labels_is_over_those_that_occur() -> None:
     never = part([(0, 1, 0)] * 5, name="label=z")
 
@@ -397,6 +415,14 @@ def test_the_pairs_needed_are_worth_what_todays_are(size: int) -> None:
 
     assert found.needed() == math.ceil(more / shrink)
     assert paired._needed(gate(versus="base", no_worse_than=0.9), asked) == 1
+
+
+def test_pairs_that_all_differ_stay_a_table_when_rounded() -> None:
+    """Worth half each: 2 lost and 2 gained of 3, so of 4."""
+    asked, rule = pairs(3, 3, 6, size=2), gate(versus="base", no_worse_than=0.05)
+    assert paired_worth(asked.scores, asked.units, 0.05) == pytest.approx(3.0)
+
+    assert paired._needed(rule, asked) == math.ceil((paired_items_needed(2, 2, 4, -0.05) or 0) / 0.5)
 
 
 def test_differences_of_other_sizes_are_bet_on() -> None:

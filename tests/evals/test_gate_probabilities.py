@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from harness.evals.calibrate import AbstentionFit, Calibration, CoverageFit
+from harness.evals.repeat import Noise
 from harness.evals.results import RuleVerdict, Sample, State
 from harness.evals.rules import probabilities, sets
 from harness.evals.rules.engine import Range, engine_bounds, unit_ratios
@@ -141,6 +142,17 @@ def test_the_gaps_bounds_are_the_betting_tests_at_the_cap() -> None:
     assert "confidence minus accuracy +0.0500 is not shown within ±0.1" in judged.reason
     clear = probabilities.judge_confidence_gap(GAP, "s", Evidence(sure(400, 200, 0.9), 1.0))[0]
     assert clear.needed is None
+
+
+def test_the_gaps_reason_tells_the_calibration_error() -> None:
+    (judged,) = probabilities.judge_confidence_gap(GAP, "s", Evidence(sure(100, 75, 0.8), 1.0))
+    z = (0.8 * 100 - 75) / math.sqrt(100 * 0.8 * 0.2)
+
+    assert (
+        f"Spiegelhalter p {2 * stats.norm.sf(z):.3g}, calibration error 0.050 where chance" in judged.reason
+    )
+    (flat,) = probabilities.judge_confidence_gap(GAP, "s", Evidence(sure(10, 10, 1.0), 1.0))
+    assert "no Spiegelhalter test, calibration error 0.000" in flat.reason
 
 
 def test_an_answer_without_confidence_leaves_the_gap_unknown() -> None:
@@ -330,6 +342,17 @@ def test_a_part_of_the_records_is_bounded_by_drawing_without_replacement() -> No
         assert (bad[0].score, bad[0].n) == (None, 8)
     (credit,) = frozen(rule, [*samples(7, 7), sample(8, score=0.5)], 8)
     assert credit.score == 7.5 / 8
+
+
+def test_noise_counts_against_answers_of_a_frozen_suite_and_not_against_errors() -> None:
+    shaky = Noise(10, 1, 0.25, None, False)
+    population = [Planned(f"r{k}", f"r{k}", ("a",), {}) for k in range(10)]
+    shown = Evidence(samples(9, 10), 1.0, population=population, noise=shaky)
+
+    (accuracy,) = judge_frozen(gate(at_least=0.75, population="frozen"), "s", shown)
+    (errors,) = judge_frozen(gate(metric="error_rate", at_most=0.1, population="frozen"), "s", shown)
+    assert (accuracy.noise, accuracy.verdict) == (0.25, State.INCONCLUSIVE)
+    assert (errors.noise, errors.verdict) == (None, State.PASS)
 
 
 @pytest.mark.parametrize("min_n", [10, 11])

@@ -95,6 +95,13 @@ def test_the_beta_quantile_is_scipys(probability: float, a: float, b: float) -> 
     assert beta_quantile(probability, a, b) == pytest.approx(wanted, rel=1e-8, abs=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("probability", "a", "b"), [(0.001, 0.05, 7.0), (0.8, 2.0, 0.05), (0.05, 0.05, 40.0)]
+)
+def test_the_beta_quantile_is_scipys_next_to_the_ends(probability: float, a: float, b: float) -> None:
+    assert beta_quantile(probability, a, b) == pytest.approx(special.betaincinv(a, b, probability), rel=1e-9)
+
+
 @pytest.mark.parametrize("z", [-37.0, -8.0, -3.0, -1.0, -0.1, 0.0, 0.7, 2.0, 6.0, 9.0])
 def test_the_normal_distribution_is_scipys(z: float) -> None:
     assert normal_cdf(z) == pytest.approx(special.ndtr(z), rel=1e-12)
