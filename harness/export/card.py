@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.evals.results import Reading, RuleVerdict, State
+from harness.export.modelfile import llama_server
 from harness.text import visible
 
 if TYPE_CHECKING:
@@ -17,15 +18,10 @@ _ESCAPES = str.maketrans({char: f"\\{char}" for char in "\\`*[]<>|"})
 def model_card(model_file: str, contents: ReleaseContents) -> str:
     """The card in Markdown."""
     sections = (
-        _about(contents), _use(contents), _notes(contents), _rules(contents), _slices(contents),
+        _about(contents), _use(contents), _notes(contents), _waived(contents), _rules(contents), _slices(contents),
         _stages(contents), _files(contents), _fidelity(contents), _lineage(contents), _running(model_file),
     )  # fmt: skip
     return "\n\n".join("\n".join(lines) for section in sections if (lines := list(section))) + "\n"
-
-
-def modelfile(model_file: str) -> str:
-    """What `ollama create` reads. The chat template is inside the GGUF."""
-    return f"FROM ./{model_file}\nPARAMETER temperature 0\n"
 
 
 def _about(contents: ReleaseContents) -> Iterator[str]:
@@ -52,6 +48,23 @@ def _notes(contents: ReleaseContents) -> Iterator[str]:
         yield "## Notes"
         yield ""
         yield from (f"- {_inline(note)}" for note in contents.notes)
+
+
+def _waived(contents: ReleaseContents) -> Iterator[str]:
+    """What a person answers for, before anything that passed."""
+    rules = contents.verdicts[contents.picked].rules
+    waived = [(rule, rule.waiver) for rule in rules if rule.waiver is not None]
+    if waived:
+        yield "## Waived: these rules did not pass"
+        yield ""
+        yield from _table(
+            ("rule", "suite", "slice", "it was", "score", "threshold", "who answers", "until", "why"),
+            (
+                (rule.rule, rule.suite, rule.slice, str(rule.waived or "unknown"), _number(rule.score),
+                 _number(rule.threshold), waiver.who, waiver.expires, waiver.why)
+                for rule, waiver in waived
+            ),
+        )  # fmt: skip
 
 
 def _rules(contents: ReleaseContents) -> Iterator[str]:
@@ -146,8 +159,8 @@ def _running(model_file: str) -> Iterator[str]:
     yield "## Running it"
     yield ""
     yield "```sh"
-    yield "harness verify .                                      # before anything else"
-    yield f"llama-server -m {model_file} --host 127.0.0.1 --temp 0"
+    yield "harness verify . --signed                             # before anything else"
+    yield llama_server(model_file)
     yield "ollama create my-model -f Modelfile && ollama run my-model"
     yield "```"
 

@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.errors import IntegrityError, RefusedError
 from harness.evals.results import Scorecard, State, Verdict
-from harness.export.card import model_card, modelfile
+from harness.export.bom import BOM, bill_of_materials
+from harness.export.card import model_card
+from harness.export.header import read_header
 from harness.export.keys import Trust
+from harness.export.modelfile import modelfile
 from harness.export.verify import (
     FIDELITY,
     FORMAT,
@@ -153,8 +156,10 @@ def _write_documents(part: Path, name: str, contents: ReleaseContents) -> None:
             write_json(part / "scorecards" / stage / f"{suite}.json", card.to_json())
     for suite, calibration in contents.calibrations.items():
         write_json(part / "calibration" / contents.picked / f"{suite}.json", dict(calibration))
+    header = read_header(part / name)
+    write_json(part / BOM, bill_of_materials(name, contents, header))
     write_atomic(part / CARD, model_card(name, contents))
-    write_atomic(part / MODELFILE, modelfile(name))
+    write_atomic(part / MODELFILE, modelfile(name, header))
 
 
 def _manifest(part: Path, name: str, contents: ReleaseContents) -> dict[str, Any]:
