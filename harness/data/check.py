@@ -61,6 +61,7 @@ def _check_recipe(yaml: YamlDocument, data_root: Path | None) -> list[Problem]:
     except SpecError as error:
         problems += error.problems
     suites, has_all = _check_suites(yaml, data_root, problems)
+    problems += _missing_data(yaml)
     problems += _repeated(yaml, ("suites",), "suite")
     problems += _repeated(yaml, ("export", "quants"), "quant")
     problems += _same_names(yaml, suites)
@@ -92,6 +93,23 @@ def _check_suites(
         if checked.suite is not None:
             found[index] = checked
     return found, bool(names) and len(found) == len(names)
+
+
+def _missing_data(yaml: YamlDocument) -> list[Problem]:
+    """Training files that are not there; those of the hub are looked for when they are read."""
+    files = yaml.data.get("data")
+    paths = [
+        (at, file.get("path"))
+        for at, file in enumerate(files if isinstance(files, list) else [])
+        if isinstance(file, dict)
+    ]
+    return [
+        yaml.problem(("data", at, "path"), f'"{path}"', f"a file, from {Path(yaml.file).parent}")
+        for at, path in paths
+        if isinstance(path, str)
+        and not path.startswith("hub:")
+        and not (Path(yaml.file).parent / path).is_file()
+    ]
 
 
 def _repeated(yaml: YamlDocument, loc: tuple[str, ...], what: str) -> list[Problem]:
@@ -140,6 +158,8 @@ def _quants(yaml: YamlDocument) -> tuple[str, ...]:
 
 def _check_training(yaml: YamlDocument, suite: Suite, checked: Checked) -> list[Problem]:
     """Problems of training on the suite: nothing to train on, or what the gate will ask."""
+    if yaml.data.get("data"):
+        return []
     if suite.records.public is None and suite.records.train is None:
         hint = f"give {suite.suite} a records.train, or put the suite that has one first"
         return [yaml.problem(("suites", 0), f'"{suite.suite}"', "a suite with training records", hint)]

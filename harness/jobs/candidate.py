@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -128,7 +129,9 @@ class Candidate:
 
 
 def examples_of(loaded: Loaded, split: Split) -> list[Example]:
-    """The first suite's records of a split, as conversations with their answers."""
+    """What trains or is looked at while training: the recipe's own files, or the first suite's records of a split."""
+    if split == "train" and loaded.data:
+        return list(_own_examples(loaded))
     from harness.train.batches import Example
 
     first = loaded.first
@@ -145,10 +148,26 @@ def examples_of(loaded: Loaded, split: Split) -> list[Example]:
     ]
 
 
+def _own_examples(loaded: Loaded) -> Iterator[Example]:
+    from harness.train.formats import read_examples
+
+    seen: dict[str, Path] = {}
+    for path, file in zip(loaded.data, loaded.recipe.data, strict=True):
+        for example in read_examples(path, kind=file.kind, over_length=file.over_length):
+            if example.id in seen:
+                raise DataError(
+                    f"{path}: id {example.id} is in {seen[example.id]} too", hint="give it another"
+                )
+            seen[example.id] = path
+            yield example
+
+
 def train_plan(loaded: Loaded, base: Path) -> TrainPlan:
     """What the recipe trains."""
     from harness.train.plan import TrainPlan
 
     recipe = loaded.recipe
-    train, dev = examples_of(loaded, "train"), examples_of(loaded, "dev")
+    train = examples_of(loaded, "train")
+    # A suite's records have one answer each, so they are no preferences to be held out.
+    dev = [] if recipe.tune.objective == "dpo" else examples_of(loaded, "dev")
     return TrainPlan(base, train, dev, recipe.tune, recipe.device.threads)

@@ -33,6 +33,8 @@ class Loaded(NamedTuple):
     """Allowed labels by suite; empty for suites that generate."""
     splits: dict[str, dict[Split, list[Record]]]
     lock: dict[str, Any]
+    data: tuple[Path, ...] = ()
+    """The recipe's own training files, in its order."""
 
     @property
     def first(self) -> str:
@@ -51,7 +53,24 @@ def load_order(recipe_path: Path, data_root: Path | None) -> Loaded:
     splits = {loaded.suite.suite: read_splits(loaded, data_root) for loaded in found.suites}
     suites = {loaded.suite.suite: loaded.suite for loaded in found.suites}
     labels = {name: labels_of(suite, splits[name]) for name, suite in suites.items()}
-    return Loaded(found.recipe, suites, labels, splits, make_lock(found.recipe.gates, suites, splits))
+    data = tuple(data_file(file.path, found.path) for file in found.recipe.data)
+    return Loaded(found.recipe, suites, labels, splits, make_lock(found.recipe.gates, suites, splits), data)
+
+
+def data_file(name: str, recipe_path: Path) -> Path:
+    """The training file that a recipe names.
+
+    Raises:
+        DataError: it is not there.
+    """
+    if name.startswith("hub:"):
+        from harness.train.formats import hub_file
+
+        return hub_file(name)
+    path = recipe_path.parent / name
+    if not path.is_file():
+        raise DataError(f"{recipe_path}: data: no file {path}")
+    return path
 
 
 def whole_suite(options: Mapping[str, Any], suite: str) -> list[Record]:
@@ -94,7 +113,16 @@ def order_release(
         "recipe": str(recipe_path.absolute()), "data_root": str(data_root.absolute()) if data_root else None,
         "until": until, "out": str(out.absolute()), "base": base_stamp(loaded.recipe.base),
     }  # fmt: skip
-    key = digest_json([document, loaded.lock["digest"], options["base"], code_digest(MAKING_ROOMS)])
+    data = [sha256_file(path) for path in loaded.data]
+    key = digest_json(
+        [
+            document,
+            loaded.lock["digest"],
+            options["base"],
+            code_digest(MAKING_ROOMS),
+            *([data] if data else []),
+        ]
+    )
     run = (
         fresh_name(home, f"{loaded.recipe.recipe}-{key[:8]}")
         if fresh

@@ -25,6 +25,18 @@ class Constraints(Document):
     knowledge: Literal["stable", "changing"] = "stable"
 
 
+class TrainFile(Document):
+    """A file that trains."""
+
+    path: str
+    """`.jsonl`, `.csv` or `.parquet`, relative to the recipe's folder, or `hub:owner/name/file` in the hub's cache."""
+    kind: Literal["messages", "completion", "preferences"] | None = None
+    """`messages` (conversations), `completion` (`prompt`, `completion`) or `preferences` (`prompt`, `chosen`,
+    `rejected`); None: what the first row is."""
+    over_length: Literal["error", "skip", "truncate"] = "error"
+    """What happens to an example over `tune.max_tokens`; `truncate` cuts the context, never an answer."""
+
+
 class Preflight(Document):
     """What the data preflight may let through: every count is fatal above these, 0 by default."""
 
@@ -55,6 +67,8 @@ class Recipe(Document):
     """`embedded:smollm2-135m`, a hub id, a folder with safetensors, or a GGUF file."""
     suites: Annotated[tuple[str, ...], Field(min_length=1)]
     """Suite files, relative to the recipe's folder or its parent. The first one's training split trains."""
+    data: tuple[TrainFile, ...] = ()
+    """Files that train in place of the first suite's training split."""
     tune: Tune = Tune()
     preflight: Preflight = Preflight()
     gates: Annotated[tuple[Gate, ...], Field(min_length=1)]
@@ -77,6 +91,14 @@ class Recipe(Document):
             raise ValueError(
                 "tune.method prompt can't become a GGUF, and a recipe ends in one: virtual tokens are no weights;"
                 " take ia3, which is as small and merges, or lora"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _has_preferences(self) -> Recipe:
+        if self.tune.objective == "dpo" and not self.data:
+            raise ValueError(
+                "tune.objective dpo needs chosen and rejected answers: name their files under `data`"
             )
         return self
 
