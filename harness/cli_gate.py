@@ -25,10 +25,14 @@ def add_commands(app: typer.Typer) -> None:
 def check(
     documents: Annotated[list[Path], typer.Argument(help="Recipes and suites.", show_default=False)],
     data: Data = None, json_out: Json = False,
+    show: Annotated[
+        int, typer.Option("--show", min=0, help="Training examples shown token by token, with what carries loss.")
+    ] = 0,
 ) -> None:  # fmt: skip
     """Finds all problems of recipes and suites at once.
 
-    With file and line, and what each rule of a recipe can see on its records; loads no model.
+    With file and line, and what each rule of a recipe can see on its records; loads no model, and for `--show`
+    a tokenizer alone.
 
     Example: harness check recipes/*.yaml
     """
@@ -39,16 +43,28 @@ def check(
     problems = find_problems(documents, data_root=data)
     if problems:
         raise SpecError(problems)
-    curves = curves_of(documents, data)
+    curves, shown = curves_of(documents, data), {}
+    if show:
+        from harness.jobs.showing import shown_by_recipe
+
+        shown = shown_by_recipe(documents, data, show)
     if json_out:
         found = {recipe: [curve.to_json() for curve in rules] for recipe, rules in curves.items()}
-        typer.echo(json.dumps({"problems": [], "curves": found}, ensure_ascii=False))
+        more = (
+            {"examples": {name: [one._asdict() for one in some] for name, some in shown.items()}}
+            if show
+            else {}
+        )
+        typer.echo(json.dumps({"problems": [], "curves": found, **more}, ensure_ascii=False))
         return
     from harness.console import stdout_console
     from harness.console_gate import print_curves
+    from harness.console_show import print_shown
 
     for recipe, rules in curves.items():
         print_curves(stdout_console(), recipe, rules)
+    for recipe, examples in shown.items():
+        print_shown(stdout_console(), recipe, examples)
     typer.echo(f"{len(documents)} document{'s' if len(documents) > 1 else ''} without problems")
 
 
