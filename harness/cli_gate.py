@@ -73,7 +73,9 @@ def lock(
     only_check: Annotated[bool, typer.Option("--check", help="Look only whether anything has changed.")] = False,
     data: Data = None, json_out: Json = False,
 ) -> None:  # fmt: skip
-    """Freezes thresholds, data, template, scorers and calibration in a file beside the recipe.
+    """Freezes what a gate stands on.
+
+    Thresholds, data, template, scorers and calibration, in a lock file beside the document.
 
     Every run of it must then stand on what was frozen.
 
@@ -117,7 +119,9 @@ def gate(
         str | None, typer.Option(metavar="FILE", help="Write them as a pull-request comment; - is stdout.")
     ] = None,
 ) -> None:  # fmt: skip
-    """What the rules say today, judged again from the samples; the exit code is the verdict.
+    """What the rules say today; the exit code is the verdict.
+
+    Judged again from the samples.
 
     Example: harness gate last --stage q4_k_m --junit gate.xml --markdown comment.md
     """
@@ -152,7 +156,9 @@ def waive(
     slice_name: Annotated[str | None, typer.Option("--slice", help="One slice; all of them by default.")] = None,
     json_out: Json = False,
 ) -> None:  # fmt: skip
-    """Lets a run go on without a rule, by name, in sight of everybody, until a date.
+    """Lets a run go on without a rule, by name.
+
+    In sight of everybody, until a date; never a rule that is binding.
 
     Example: harness waive last "accuracy per style at least 0.5" --who "A. Lee" --why "20 contracts" --until 2027-01-31
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -14,3 +15,9 @@ Data = Annotated[
 ]
 RecipeFile = Annotated[Path, typer.Argument(help="A recipe, such as recipes/demo.yaml.", show_default=False)]
 RunName = Annotated[str, typer.Argument(help="A run's name, its unique beginning, or `last`.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Start over instead of resuming the same job.")]
+
+
+def twin() -> list[str]:
+    """The command as it was typed: the same one resumes the run."""
+    return ["harness", *sys.argv[1:]]
