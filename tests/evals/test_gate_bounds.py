@@ -339,6 +339,8 @@ def test_two_units_have_an_error() -> None:
     cells = part([(1, 0, 0), (0, 0, 1)])
 
     assert macro._linear_error(RECALL, [cells], [0.5]) == (pytest.approx(math.sqrt(2 * 0.25**2 * 2 / 1)), 2)
+    found = macro.macro_bounds(RECALL, [cells], 2, 0.05, 0.2)
+    assert (found.low, found.high) == (0.0, pytest.approx(min(1.0, 0.5 + 0.5 * student_quantile(0.8, 1))))
 
 
 def test_a_mean_of_labels_is_over_those_that_occur() -> None:
@@ -346,6 +348,8 @@ def test_a_mean_of_labels_is_over_those_that_occur() -> None:
 
     (found,) = macro.judge_macro(RECALL, "s", [part([(1, 0, 0)] * 5), never], 10)
     assert found.score == 1.0
+    (half,) = macro.judge_macro(RECALL, "s", [part([(1, 0, 1)] * 5)], 5)
+    assert half.score == 0.5
     (none,) = macro.judge_macro(RECALL, "s", [never], 10)
     assert (none.score, none.verdict, none.slice) == (None, State.INCONCLUSIVE, "all")
 

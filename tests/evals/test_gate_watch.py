@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.evals.gate import Evidence, Planned
+from harness.evals.repeat import Noise
 from harness.evals.results import RuleVerdict, Sample, State
 from harness.evals.rules import sequential
 from harness.evals.rules.engine import Range, engine_bounds, seeded_order
@@ -192,6 +193,27 @@ def test_a_rule_that_the_best_units_would_not_pass_says_so(
     assert ("can never PASS" in one.reason) is not can
     assert can or one.verdict is State.INCONCLUSIVE
     assert can or one.needed is None
+
+
+def test_noise_counts_where_answers_can_flip() -> None:
+    shaky = Noise(10, 1, 0.0625, None, False)
+    (accuracy,) = judged(rule(at_least=0.7), mixed(300, 3), noise=shaky)
+    (errors,) = judged(rule(metric="error_rate", at_most=0.5), mixed(300, 3), noise=shaky)
+    assert (accuracy.noise, errors.noise) == (0.0625, None)
+
+    close = [sample(k, score=0.85 + 0.1 * (k % 2)) for k in range(60)]
+    (quiet,) = judged(rule(at_least=0.9), close)
+    (noisy,) = judged(rule(at_least=0.9), close, noise=Noise(10, 1, 0.09, None, False))
+    assert ["can never PASS" in one.reason for one in (quiet, noisy)] == [False, True]
+
+
+def test_units_of_several_items_can_be_all_right() -> None:
+    found = [sample(k, right=k % 2 == 0, unit=f"d{k // 4}") for k in range(120)]
+
+    (one,) = judged(rule(at_least=0.5), found)
+
+    assert one.verdict is State.INCONCLUSIVE
+    assert "can never PASS" not in one.reason
 
 
 def test_a_claim_at_the_end_of_the_range_is_read_to_the_last_item() -> None:

@@ -15,6 +15,13 @@ from harness.stats.f1 import Ratio, ratio_bounds
 from harness.stats.fairness import Cells, gap_gate, gap_p, largest_gaps
 from harness.stats.group_sequential import Look, absorb, z_bounds
 from harness.stats.paired import noninferiority_p, paired_bounds, superiority_p
+from harness.stats.planning import (
+    detectable_gap,
+    detectable_margin,
+    detectable_rate,
+    paired_curve,
+    planned_worth,
+)
 from harness.stats.power import (
     _more_items,
     can_never_pass,
@@ -352,3 +359,49 @@ def test_wealth_that_is_the_goal_itself_decides() -> None:
     found = simulate(claim, np.array([[1.0], [0.0]]))
     assert found.passes.tolist() == [True, False]
     assert found.fails.tolist() == [False, True]
+
+
+# What a rule will be able to see
+
+
+@pytest.mark.parametrize(
+    ("margin", "difference", "discordance", "alpha"),
+    [
+        (0.3, 0.0, 0.4, 0.05), (0.3, -0.5, 0.1, 0.2), (0.3, -1.0, 0.1, 0.05), (0.3, 1.0, 0.1, 0.05),
+        (1.0, 0.0, 0.4, 0.05), (-1.0, 0.0, 0.4, 0.05), (-0.2, 0.6, 0.9, 0.3), (0.9, 0.0, 1.0, 0.45),
+        (0.6, 0.0, 0.3, 0.45),
+    ],
+)  # fmt: skip
+def test_the_paired_curve_is_the_sum_over_all_tables(
+    margin: float, difference: float, discordance: float, alpha: float
+) -> None:
+    n, share = 8, max(discordance, abs(difference))
+    law = stats.multinomial(n, [(share - difference) / 2, (share + difference) / 2, 1.0 - share])
+    tables = {(b, c): float(law.pmf([b, c, n - b - c])) for b in range(n + 1) for c in range(n + 1 - b)}
+    p_pass = {(b, c): noninferiority_p(b, c, n, margin) for b, c in tables}
+    p_fail = {(b, c): noninferiority_p(c, b, n, -margin) for b, c in tables}
+
+    def shown(p_values: dict[tuple[int, int], float | None], level: float) -> float:
+        return sum(tables[table] for table, p in p_values.items() if p is not None and p < level)
+
+    level = p_pass[0, 0] or 0.5
+    for at in (alpha, min(level, 0.99)):
+        (point,) = paired_curve(n, margin, [difference], discordance, at, alpha)
+        assert point.pass_frac == pytest.approx(shown(p_pass, at), abs=1e-9)
+        assert point.fail_frac == pytest.approx(shown(p_fail, alpha), abs=1e-9)
+    at = min(p_fail[0, 0] or 0.5, 0.99)
+    (point,) = paired_curve(n, margin, [difference], discordance, alpha, at)
+    assert point.fail_frac == pytest.approx(shown(p_fail, at), abs=1e-9)
+
+
+def test_few_units_and_few_pairs_have_a_worth_and_a_margin() -> None:
+    pairs_of_units = [str(k // 2) for k in range(12)]
+    shrink = (stats.t.ppf(0.95, 11) / stats.t.ppf(0.95, 5)) ** 2
+    assert planned_worth(pairs_of_units, 0.05) == pytest.approx(12 / 1.1 * shrink, rel=3e-3)
+    assert planned_worth(["a"] * 3 + ["b"] * 5, 0.05) == pytest.approx(8 / ((9 + 25) / 8))
+    z = stats.norm.ppf(0.95) + stats.norm.ppf(0.8)
+    assert detectable_margin(1) == pytest.approx(z * math.sqrt(0.1) + 0.5)
+    assert detectable_gap(1, 1) == pytest.approx(z * math.sqrt(0.16 * 2))
+    at = at_least_tail(3, 3, 0.4)
+    assert detectable_rate(3, 0.4, at) == pytest.approx(0.8 ** (1 / 3))
+    assert detectable_rate(3, 0.4, at * 0.999) is None
