@@ -152,12 +152,12 @@ def test_more_pairs_of_the_same_kind_settle_non_inferiority(b: int, c: int, n: i
 
 
 def test_questions_about_items_needed_are_answered_at_once() -> None:
-    start = time.perf_counter()
+    start = time.process_time()
 
     for hits in range(0, 10_001, 500):
         items_needed(hits, 10_000, at_least=0.8)
 
-    assert time.perf_counter() - start < 1.0
+    assert time.process_time() - start < 1.0
 
 
 @pytest.mark.parametrize(("b", "c", "n"), [(2, 2, 4), (3, 3, 6), (1, 1, 2), (49, 51, 100)])
