@@ -16,7 +16,7 @@ mutant that makes the tests run ten times longer than they should counts as noti
 anybody could see are listed with the reason in benchmarks/mutation_equivalent.json and not counted; nothing else is
 left out.
 
-Writes benchmarks/results/mutation.json. The exit code is 1 where under 90 % of the mutants were noticed.
+Writes benchmarks/results/mutation.json and .md. The exit code is 1 where under 90 % of the mutants were noticed.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ TARGETS = {
 }
 """What is changed, and the tests that must notice."""
 WANTED_FRAC = 0.9
+_COUNTS = ("mutants", "noticed", "survived", "equivalent", "not_run")
 
 _COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
@@ -99,7 +100,7 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
-    table = json.loads(options.out.read_text())["mutants"] if options.out.exists() else {}
+    table = json.loads(options.out.read_text())["mutants_run"] if options.out.exists() else {}
     if not options.survivors:
         os.nice(19)
         for room, tests in TARGETS.items():
@@ -288,7 +289,7 @@ def _run_all(
         table[mutant.key] = _row(mutant, noticed, digest)
         done += 1
         if done % 20 == 0 or done == len(todo):
-            _write(options.out, table)
+            _save(options.out, {"mutants_run": table})
             took = time.monotonic() - began
             print(f"{done} of {len(todo)} in {took:.0f} s", file=sys.stderr, flush=True)
 
@@ -319,38 +320,70 @@ def _files(pattern: str) -> list[str]:
 
 
 def summarise(table: Mapping[str, Any]) -> dict[str, Any]:
-    """Counts by file, without the mutants that are the same program."""
+    """Counts by file and in all, of the sources as they are now; the mutants that are the same program apart."""
     reasons = _reasons()
-    rows = {}
-    for file in sorted({row["file"] for row in table.values()}):
-        mine = {key: row for key, row in table.items() if row["file"] == file}
-        same = [key for key, row in mine.items() if key in reasons and not row["noticed"]]
-        noticed = sum(bool(row["noticed"]) for row in mine.values())
-        rows[file] = {"mutants": len(mine), "noticed": noticed, "equivalent": len(same),
-                      "survived": len(mine) - noticed - len(same)}  # fmt: skip
-    total = {
-        name: sum(row[name] for row in rows.values())
-        for name in ("mutants", "noticed", "equivalent", "survived")
-    }
-    counted = total["mutants"] - total["equivalent"]
-    return {**total, "noticed_frac": total["noticed"] / counted if counted else 0.0, "files": rows}
+    rows = {file: _counts(file, table, reasons) for room in TARGETS for file in _files(room)}
+    total = {name: sum(row[name] for row in rows.values()) for name in _COUNTS}
+    return {**total, "noticed_frac": _share(total), "files": rows}
+
+
+def _counts(file: str, table: Mapping[str, Any], reasons: Mapping[str, str]) -> dict[str, int]:
+    source = (ROOT / file).read_text()
+    digest, keys = hashlib.sha256(source.encode()).hexdigest(), [m.key for m in mutants_of(file, source)]
+    known = {key: table[key] for key in keys if key in table and table[key]["source"] == digest}
+    noticed = sum(bool(row["noticed"]) for row in known.values())
+    same = sum(key in reasons and not known.get(key, {}).get("noticed") for key in keys)
+    not_run = sum(key not in known and key not in reasons for key in keys)
+    return {"mutants": len(keys), "noticed": noticed, "survived": len(keys) - noticed - same - not_run,
+            "equivalent": same, "not_run": not_run}  # fmt: skip
+
+
+def _share(counts: Mapping[str, int]) -> float:
+    """Noticed of those that were run and are no equivalents."""
+    counted = counts["noticed"] + counts["survived"]
+    return counts["noticed"] / counted if counted else 0.0
+
+
+def _save(path: Path, content: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(content, indent=1) + "\n")
+    part.replace(path)
 
 
 def _write(path: Path, table: Mapping[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
     ordered = dict(sorted(table.items(), key=lambda item: (item[1]["file"], item[1]["line"], item[0])))
-    report = {**summarise(table), "wanted_frac": WANTED_FRAC, "mutants": ordered}
-    part.write_text(json.dumps(report, indent=1) + "\n")
-    part.replace(path)
+    report = {"date": time.strftime("%Y-%m-%d"), **summarise(table), "wanted_frac": WANTED_FRAC}
+    _save(path, {**report, "mutants_run": ordered})
+    path.with_suffix(".md").write_text(page(report))
+
+
+def page(report: Mapping[str, Any]) -> str:
+    """The table as Markdown: a line a file, then one a room."""
+    rows = dict(report["files"])
+    for room in TARGETS:
+        mine = [report["files"][file] for file in _files(room)]
+        rows[f"**{room}**"] = {name: sum(row[name] for row in mine) for name in _COUNTS}
+    rows["**all**"] = {name: report[name] for name in _COUNTS}
+    lines = [f"| {file} | {' | '.join(str(row[name]) for name in _COUNTS)} | {_share(row):.1%} |"
+             for file, row in rows.items()]  # fmt: skip
+    return "\n".join([
+        "# Small errors in the arithmetic of the gate that its tests notice", "",
+        f"{report['date']}; {report['noticed_frac']:.1%} of the errors that were tried and change anything, wanted "
+        f"{report['wanted_frac']:.0%}. One error at a time in a comparison, a sign, a boolean or a number; those that "
+        "were not run are the rest of an order of chance. Equivalents are listed by hand, each with its reason, in "
+        "`benchmarks/mutation_equivalent.json`. Written by `benchmarks/mutation.py`.", "",
+        "| file | errors | noticed | survived | equivalent | not run | noticed of those run |",
+        "|---|---|---|---|---|---|---|", *lines, "",
+    ])  # fmt: skip
 
 
 def print_report(report: Mapping[str, Any], table: Mapping[str, Any]) -> None:
     """A line a file, then a line for each mutant that nothing noticed."""
     reasons = _reasons()
     for file, row in report["files"].items():
-        print(f"{file:<40} {row['noticed']:>4} of {row['mutants'] - row['equivalent']:>4} noticed"
-              f"{'' if not row['equivalent'] else ', ' + str(row['equivalent']) + ' equivalent'}")  # fmt: skip
+        print(f"{file:<40} {row['noticed']:>4} of {row['noticed'] + row['survived']:>4} noticed, "
+              f"{row['equivalent']} equivalent, {row['not_run']} not run")  # fmt: skip
     for key, row in table.items():
         if not row["noticed"] and key not in reasons:
             print(f"  {row['file']}:{row['line']}  {row['change']}   [{key}]")
