@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     folder: Path = options.folder
     parent, ranks = os.getppid(), join()  # a process whose parent is gone has nobody to train for
     out = _keep_stdout()
-    tell = _teller(out, options.wait_at) if ranks.is_first else lambda *_: None
+    tell = _teller(out, options.wait_at, parent) if ranks.is_first else lambda *_: None
     steps: list[int] = []
 
     def on_event(name: str, data: dict[str, Any]) -> None:
@@ -67,12 +67,12 @@ def _keep_stdout() -> TextIO:
     return kept
 
 
-def _teller(out: TextIO, wait_at: int | None) -> Callable[[str, dict[str, Any]], None]:
+def _teller(out: TextIO, wait_at: int | None, parent: int) -> Callable[[str, dict[str, Any]], None]:
     def tell(name: str, data: dict[str, Any]) -> None:
         print(json.dumps({"event": name, **data}), file=out, flush=True)
         if name == "train.step" and data["step"] == wait_at:
-            while True:
-                time.sleep(60)
+            while os.getppid() == parent:
+                time.sleep(POLL_S)
 
     return tell
 

@@ -27,7 +27,7 @@ from tests.train.conftest import build_base, build_example
 STEPS = 9
 
 
-def plan_for(base: Path, **tune: Any) -> TrainPlan:
+def plan_for(base: Path, *, threads: int | None = None, **tune: Any) -> TrainPlan:
     settings = {
         "rank": 4,
         "batch": 4,
@@ -38,7 +38,7 @@ def plan_for(base: Path, **tune: Any) -> TrainPlan:
     }
     settings |= {"checkpoint_every": 3, "dropout": 0.1, "max_steps": STEPS, **tune}
     examples = [build_example(at) for at in range(22)]
-    return TrainPlan(base, examples, [build_example(at) for at in range(40, 44)], Tune(**settings))
+    return TrainPlan(base, examples, [build_example(at) for at in range(40, 44)], Tune(**settings), threads)
 
 
 class Log:
