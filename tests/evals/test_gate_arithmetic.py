@@ -69,6 +69,7 @@ def test_each_kind_of_rule_aims_at_its_number() -> None:
     assert aim_of(gate(versus="base", better_than=0.1)) == Aim(0.1, True, 0.05, 0.05, True)
     assert aim_of(gate(versus="base", better_than=0.0)) == Aim(0.0, True, 0.05, 0.05, True)
     assert aim_of(gate(versus="base", no_worse_than=0.1, alpha=0.01)) == Aim(-0.1, True, 0.01, 0.05, False)
+    assert aim_of(gate(versus="base", no_worse_than=0.0)).threshold == 0.0
     assert aim_of(gate(at_least=0.7, beta=0.1)) == Aim(0.7, True, 0.05, 0.1, False)
     assert aim_of(gate(at_most=0.2)) == Aim(0.2, False, 0.05, 0.05, False)
     assert aim_of(gate(gap=0.1, per="sex")) == Aim(0.1, False, 0.05, 0.05, True)
