@@ -131,7 +131,7 @@ def _bring_in(
     target = device.release(digest)
     if target.exists():
         report = verify(target, trust)
-        if report.ok:
+        if report.ok and read_json(target / MANIFEST) == manifest:
             return report
         if digest in {device.model(name).current() for name in device.names()}:
             raise IntegrityError(
@@ -149,7 +149,7 @@ def _bring_in(
                 _copy(release / path, part / path, size)
             report = verify(part, trust)
             _require(report, release)
-            if release_digest(part) != digest:
+            if release_digest(part) != digest or read_json(part / MANIFEST) != manifest:
                 raise RefusedError(f"{release}: it changed while it was read")
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):

@@ -305,3 +305,25 @@ def test_the_document_of_a_record_is_plain(device: Path) -> None:
     assert json.loads(record.read_text()).keys() == {
         "release", "manifest", "recipe", "version", "sequence", "before", "signers"
     }  # fmt: skip
+
+
+def test_a_manifest_that_is_swapped_while_it_is_read_is_refused(
+    workshop: Workshop, device: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was decided by one manifest must not put another in place."""
+    from harness.device import install as room
+
+    claimed = json.loads((workshop.unsigned / "manifest.json").read_text())
+    claimed["sequence"] += 1_000
+    read = room.read_json
+    seen: list[Path] = []
+
+    def swapped(path: Path) -> object:
+        seen.append(path)
+        return claimed if len(seen) == 1 else read(path)
+
+    monkeypatch.setattr(room, "read_json", swapped)
+
+    with pytest.raises(RefusedError, match="changed while it was read"):
+        install(workshop.unsigned, device, Trust(workshop.trust.known, is_demanded=False))
+    assert running(device) == release_digest(workshop.first)
