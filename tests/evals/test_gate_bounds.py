@@ -107,6 +107,10 @@ def test_the_engines_score_and_error_are_those_of_a_ratio() -> None:
         ratios, engine.range_of(ratios), 0.05, 0.05, low_at=None, high_at=None, items=9
     )
     assert (found.score, found.n, found.reason) == (0.5, 9, "")
+    single = engine.engine_bounds(
+        [Ratio(0.5, 1.0)], Range(0.0, 1.0, 1.0, 1), 0.05, 0.05, low_at=None, high_at=None, items=1
+    )
+    assert (single.n, single.score) == (1, 0.5)
     empty = engine.engine_bounds(
         [Ratio(0.0, 0.0)], Range(0.0, 1.0, 1.0, 1), 0.05, 0.05, low_at=0.5, high_at=0.5, items=1
     )
@@ -339,6 +343,7 @@ def test_two_units_have_an_error() -> None:
     cells = part([(1, 0, 0), (0, 0, 1)])
 
     assert macro._linear_error(RECALL, [cells], [0.5]) == (pytest.approx(math.sqrt(2 * 0.25**2 * 2 / 1)), 2)
+    assert macro._linear_error(RECALL, [part([(1, 0, 0)] * 2, ["u", "u"])], [1.0]) == (0.0, 1)
     found = macro.macro_bounds(RECALL, [cells], 2, 0.05, 0.2)
     assert (found.low, found.high) == (0.0, pytest.approx(min(1.0, 0.5 + 0.5 * student_quantile(0.8, 1))))
 
@@ -533,7 +538,7 @@ def test_a_gap_rule_says_which_groups_and_on_which_side() -> None:
 
 
 def test_half_right_answers_have_no_gap() -> None:
-    found = [sample(k, score=0.5, slices={"sex": "fm"[k % 2]}) for k in range(80)]
+    found = [sample(k, score=0.5 if k < 40 else 1.0, slices={"sex": "fm"[k % 2]}) for k in range(80)]
 
     (rule,) = groups.judge_gap(gate(gap=0.2, per="sex"), "s", Evidence(found, 1.0))
     assert (rule.score, rule.n) == (None, 80)

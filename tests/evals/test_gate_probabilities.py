@@ -19,6 +19,7 @@ from harness.specs.gate import Gate
 from harness.stats.calibration import expected_calibration_error
 from harness.stats.conformal import GroupThreshold, coverage_band
 from harness.stats.f1 import Ratio
+from harness.stats.sequential import Betting, Claim
 from tests.evals.builders import gate, sample, samples
 
 GAP = gate(metric="confidence_gap", within=0.1)
@@ -126,6 +127,18 @@ def test_the_gap_is_within_where_both_ends_are_and_beyond_where_one_is() -> None
     assert state(200, 0.9) is state(360, 0.5) is State.FAIL
     assert state(280, 0.8) is state(320, 0.7) is State.INCONCLUSIVE
     assert state(16, 0.8, 20) is State.INCONCLUSIVE
+
+
+@pytest.mark.parametrize("hits", range(78, 92, 2))
+def test_a_model_that_promises_too_little_fails_where_the_betting_test_at_the_cap_does(hits: int) -> None:
+    found = sure(120, hits, 0.5)
+    gaps = unit_ratios([Ratio(0.5 - s.score, 1.0) for s in found], [s.unit for s in found], GAP.order_seed)
+    claim = Claim(0.0, 120, 0.05, 0.05, -0.9, 1.1, 0.45 * 0.55)
+    decision = Betting(claim).extend([ratio.numerator + 0.1 for ratio in gaps]).decision
+
+    (judged,) = probabilities.judge_confidence_gap(GAP, "s", Evidence(found, 1.0))
+
+    assert (judged.verdict is State.FAIL) is (decision == "FAIL")
 
 
 def test_the_gaps_bounds_are_the_betting_tests_at_the_cap() -> None:
@@ -255,6 +268,9 @@ def test_the_band_counts_units_on_both_sides() -> None:
         40, 30, 1.0 - 0.9, 1.0 - 0.1 / 2
     )
     assert sets._band(COVERAGE, fit(n=1), "all", found, 0.1, 1) == coverage_band(1, 30, 1.0 - 0.9, 0.9)
+    even = gate(metric="coverage", target=0.5, at_least=0.4)
+    one = CoverageFit(0.5, (), GroupThreshold(0.5, 1, False))
+    assert sets._band(even, one, "all", found, 0.1, 1) == coverage_band(1, 30, 0.5, 0.9)
     assert sets._band(COVERAGE, fit(is_pooled=True), "all", found, 1.0, 1) is None
 
 
@@ -353,6 +369,14 @@ def test_noise_counts_against_answers_of_a_frozen_suite_and_not_against_errors()
     (errors,) = judge_frozen(gate(metric="error_rate", at_most=0.1, population="frozen"), "s", shown)
     assert (accuracy.noise, accuracy.verdict) == (0.25, State.INCONCLUSIVE)
     assert (errors.noise, errors.verdict) == (None, State.PASS)
+
+
+def test_records_that_the_suite_does_not_know_are_not_all_of_it() -> None:
+    (unknown,) = frozen(gate(at_least=0.5, population="frozen"), samples(1, 1), 0)
+    assert (unknown.score, unknown.n) == (None, 1)
+    sliced = gate(at_least=0.5, population="frozen", per="sex", min_n=1)
+    (strange,) = frozen(sliced, samples(1, 1, slices={"sex": "m"}), 5, sex="f")
+    assert (strange.slice, strange.verdict) == ("sex=m", State.SKIPPED)
 
 
 @pytest.mark.parametrize("min_n", [10, 11])

@@ -102,6 +102,19 @@ def test_noise_moves_the_threshold_of_either_side_outwards(noise: float) -> None
         assert (watch.items_used, watch.items_saved) == (used, 400 - used)
 
 
+def test_a_watch_goes_on_until_every_rule_is_decided() -> None:
+    found = [sample(k) for k in range(200)]
+    easy, hard = (
+        SequentialGate([rule(at_least=at) for at in thresholds], plan(found))
+        for thresholds in ((0.3,), (0.3, 0.9))
+    )
+    order = [found[position] for position in easy.order]
+    used = next(n for n in range(1, 201) if easy.add(order[n - 1 : n]))
+
+    assert not hard.add(order[:used])
+    assert hard.add(order)
+
+
 def test_a_watch_without_rules_decides_nothing() -> None:
     found = mixed(10, 2)
     watch = SequentialGate([], plan(found))
