@@ -38,12 +38,16 @@ class TrainFile(Document):
 
 
 class Preflight(Document):
-    """What the data preflight may let through: every count is fatal above these, 0 by default."""
+    """What the data preflight may let through: every count is fatal above these."""
 
     max_truncated_answers: Annotated[int, Field(ge=0)] = 0
     max_overlaps: Annotated[int, Field(ge=0)] = 0
     max_skipped: Annotated[int, Field(ge=0)] = 0
     """Training records left out because they are too long."""
+    max_personal: Annotated[int, Field(ge=0)] | None = None
+    """Training records with personal data in them, such as a telephone number; None counts them and lets all in."""
+    max_leaks: Annotated[int, Field(ge=0)] | None = None
+    """Training records whose prompt gives a whole answer of three words or more away; None lets all in."""
 
 
 class Export(Document):

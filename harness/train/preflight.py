@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from harness.data.overlap import Overlap, find_overlaps, near_duplicates, normalise
 from harness.data.records import Record
 from harness.errors import DataError
+from harness.scoring.pii import find_personal
 from harness.specs.recipe import Preflight, Tune
 from harness.train.batches import Encoded, Example, TooLong, encode_all
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 MAX_NAMED = 8
 """Ids that an error spells out; the report has all."""
+LEAKING_WORDS = 3
 CONTAINED_WORDS = 5
 """Shorter texts stand in other texts by chance."""
 
@@ -27,7 +29,7 @@ class Finding(NamedTuple):
 
     check: str
     """`no_examples`, `duplicate_ids`, `unsupervised`, `truncated_answers`, `unsupervised_end`, `too_long`,
-    `skipped` or `overlaps`."""
+    `skipped`, `overlaps`, `leaks` or `personal`."""
     what: str
     """In words, to follow a count."""
     ids: tuple[str, ...]
@@ -111,6 +113,8 @@ def preflight(
             *_length_findings(too_long, tune, limits),
             _duplicate_ids(examples),
             _overlaps(examples, gate_records, limits),
+            _leaks(examples, limits),
+            _personal(examples, limits),
         ),
     )
 
@@ -161,6 +165,35 @@ def _overlaps(examples: Sequence[Example], gate_records: Sequence[Record], limit
     ids = tuple(f"{left} = {right} ({kind})" for (left, right), kind in pairs.items())
     fix = "take these records out of the training split"
     return Finding("overlaps", "training records that the gate judges with", ids, limits.max_overlaps, fix)
+
+
+def _leaks(examples: Sequence[Example], limits: Preflight) -> Finding:
+    """Prompts in which the answer stands word for word: what is learnt is to copy. Short answers, such as labels
+    that the prompt lists, stand there by chance or by design."""
+
+    def gives_away(example: Example) -> bool:
+        answer = normalise(example.answer)
+        asked = normalise(_record(example).input)
+        return len(answer.split()) >= LEAKING_WORDS and f" {answer} " in f" {asked} "
+
+    ids = tuple(example.id for example in examples if gives_away(example))
+    fix = "take the answers out of the inputs, or raise preflight.max_leaks where copying is the task"
+    limit = len(ids) if limits.max_leaks is None else limits.max_leaks
+    return Finding("leaks", "prompts that hold their own answer", ids, limit, fix)
+
+
+def _personal(examples: Sequence[Example], limits: Preflight) -> Finding:
+    """Examples with personal data in any turn or answer, and its kinds."""
+    found: list[str] = []
+    for example in examples:
+        turns = [message.content for message in example.prompt.messages]
+        texts = [*turns, example.prompt.text or "", example.answer, example.rejected or ""]
+        kinds = sorted({one.kind for text in texts for one in find_personal(text)})
+        if kinds:
+            found.append(f"{example.id} ({', '.join(kinds)})")
+    fix = "replace it by pseudonyms, or raise preflight.max_personal"
+    limit = len(found) if limits.max_personal is None else limits.max_personal
+    return Finding("personal", "records with personal data", tuple(found), limit, fix)
 
 
 def _record(example: Example) -> Record:

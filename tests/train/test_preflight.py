@@ -152,3 +152,26 @@ def test_all_problems_are_told_at_once_and_the_report_is_json(chat: Any) -> None
         report.raise_if_refused()
     assert all(word in str(caught.value) for word in ("r000", "blank", "leak = g"))
     assert json.loads(json.dumps(report.to_json(), allow_nan=False))["is_refused"] is True
+
+
+def test_personal_data_is_counted_and_over_the_limit_refused(chat: Any) -> None:
+    examples = [build_example(0), replace(build_example(1), answer="write to ann.lee@example.org")]
+
+    counted, refused = look(examples, chat), look(examples, chat, max_personal=0)
+
+    assert not counted.is_refused
+    with pytest.raises(DataError, match=r"1 records with personal data: r001 \(email\)"):
+        refused.raise_if_refused()
+
+
+def test_prompts_that_hold_their_own_answer_are_counted_and_over_the_limit_refused(chat: Any) -> None:
+    leaking = replace(
+        build_example(1), text="It says: the Buyer shall pay, at once.", answer="The buyer shall pay"
+    )
+    short = replace(build_example(2), text="Audit rights", answer="Audit Rights")
+
+    counted, refused = look([leaking, short], chat), look([leaking, short], chat, max_leaks=0)
+
+    assert not counted.is_refused
+    with pytest.raises(DataError, match="1 prompts that hold their own answer: r001"):
+        refused.raise_if_refused()
