@@ -93,10 +93,11 @@ def test_check_refuses_what_could_not_be_trained_or_exported(
     assert said in done.stderr
 
 
+WAYS = ["method: full", "method: ia3", "method: qlora, dora: true", "method: qlora, init: pissa"]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "tune", ["method: full", "method: ia3", "method: qlora, dora: true", "method: qlora, init: pissa"]
-)
+@pytest.mark.parametrize("tune", WAYS)
 def test_every_method_goes_all_the_way_to_a_release(tune: str, own: Path, harness: Harness) -> None:
     found = document(harness("release", str(recipe_with(own, "way", tune)), "--json"))
 
