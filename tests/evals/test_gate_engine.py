@@ -129,5 +129,7 @@ def test_the_units_needed_are_the_same_ones_come_again(hits: int, factor: int | 
         wanted = max(1, math.ceil((outcome.n - 40) * 2.5))
 
     assert engine._units_needed(ratios, within, 0.22, 0.05, 0.1, 2.5) == wanted
+    bounds = engine.engine_bounds(ratios, within, 0.05, 0.1, low_at=0.22, high_at=0.22, items=100)
+    assert bounds.needed() == wanted
     assert engine._units_needed(ratios, within, 0.0, 0.05, 0.1, 2.5) is None
     assert engine._units_needed(ratios, within, 1.0, 0.05, 0.1, 2.5) is None
