@@ -111,7 +111,7 @@ def main() -> int:
     if not options.survivors:
         _write(options.out, table)
     print_report(report, table)
-    return 0 if report["noticed_frac"] >= WANTED_FRAC else 1
+    return 0 if (report["noticed_frac"] or 0.0) >= WANTED_FRAC else 1
 
 
 def mutants_of(file: str, source: str) -> list[Mutant]:
@@ -338,10 +338,14 @@ def _counts(file: str, table: Mapping[str, Any], reasons: Mapping[str, str]) -> 
             "equivalent": same, "not_run": not_run}  # fmt: skip
 
 
-def _share(counts: Mapping[str, int]) -> float:
-    """Noticed of those that were run and are no equivalents."""
+def _share(counts: Mapping[str, int]) -> float | None:
+    """Noticed of those that were run and are no equivalents; None where none were."""
     counted = counts["noticed"] + counts["survived"]
-    return counts["noticed"] / counted if counted else 0.0
+    return counts["noticed"] / counted if counted else None
+
+
+def _percent(share: float | None) -> str:
+    return "unknown" if share is None else f"{share:.1%}"
 
 
 def _save(path: Path, content: Mapping[str, Any]) -> None:
@@ -365,13 +369,14 @@ def page(report: Mapping[str, Any]) -> str:
         mine = [report["files"][file] for file in _files(room)]
         rows[f"**{room}**"] = {name: sum(row[name] for row in mine) for name in _COUNTS}
     rows["**all**"] = {name: report[name] for name in _COUNTS}
-    lines = [f"| {file} | {' | '.join(str(row[name]) for name in _COUNTS)} | {_share(row):.1%} |"
+    lines = [f"| {file} | {' | '.join(str(row[name]) for name in _COUNTS)} | {_percent(_share(row))} |"
              for file, row in rows.items()]  # fmt: skip
     return "\n".join([
         "# Small errors in the arithmetic of the gate that its tests notice", "",
-        f"{report['date']}; {report['noticed_frac']:.1%} of the errors that were tried and change anything, wanted "
+        f"{report['date']}; {_percent(report['noticed_frac'])} of the errors tried that change anything, wanted "
         f"{report['wanted_frac']:.0%}. One error at a time in a comparison, a sign, a boolean or a number; those that "
-        "were not run are the rest of an order of chance. Equivalents are listed by hand, each with its reason, in "
+        "were not run are the rest of an order of chance, in which constants of modules and defaults come last, or "
+        "belong to a file that has changed since. Equivalents are listed by hand, each with its reason, in "
         "`benchmarks/mutation_equivalent.json`. Written by `benchmarks/mutation.py`.", "",
         "| file | errors | noticed | survived | equivalent | not run | noticed of those run |",
         "|---|---|---|---|---|---|---|", *lines, "",
@@ -387,7 +392,7 @@ def print_report(report: Mapping[str, Any], table: Mapping[str, Any]) -> None:
     for key, row in table.items():
         if not row["noticed"] and key not in reasons:
             print(f"  {row['file']}:{row['line']}  {row['change']}   [{key}]")
-    print(f"{report['noticed_frac']:.1%} noticed; wanted {WANTED_FRAC:.0%}")
+    print(f"{_percent(report['noticed_frac'])} noticed; wanted {WANTED_FRAC:.0%}")
 
 
 if __name__ == "__main__":
