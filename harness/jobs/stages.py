@@ -118,7 +118,12 @@ class Stages:
         )  # fmt: skip
         is_labelled = work.suite.task in ("classify", "verify")
         return make_scorecard(
-            suite, work.stage, model.identity.digest, samples, slices=work.suite.slices, is_labelled=is_labelled
+            suite,
+            work.stage,
+            model.identity.digest,
+            samples,
+            slices=work.suite.slices,
+            is_labelled=is_labelled,
         )
 
     def _work(self, stage: str, suite: str, split: str) -> Work:

@@ -76,7 +76,9 @@ def test_of_two_equally_small_files_the_nearer_one_is_picked() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(1, 500), st.sampled_from([*State, None])), max_size=8))
-def test_what_is_picked_passes_as_all_larger_ones_do_and_nothing_smaller_does(rows: list[tuple[int, State | None]]) -> None:
+def test_what_is_picked_passes_as_all_larger_ones_do_and_nothing_smaller_does(
+    rows: list[tuple[int, State | None]],
+) -> None:
     candidates = [candidate(f"q{index}", mb, state, memory_mb=None) for index, (mb, state) in enumerate(rows)]
 
     choice = pick(candidates, DEVICE)
