@@ -69,7 +69,7 @@ def _multiple_choice(found: dict[str, Any] | None) -> Iterator[Row]:
     for setting, target in (("0-shot", 1.5), ("5-shot", 3.0), ("5-shot, one set", 3.0)):
         systems = (found or {}).get("settings", {}).get(setting, {})
         row = next((one for name, one in systems.items() if name.startswith("lm-eval")), None)
-        note = f"log-likelihoods within {row['largest_difference']:.0e} nats" if row else "not run"
+        note = f"log-likelihoods within {row['largest_difference']:.0e} nats" if row else ""
         ratio = row["slower_than_ours"] if row else None
         yield Row(f"choices by log-likelihood, Transformers, {setting}", "lm-eval `hf`", ratio, target, note)
 
@@ -79,7 +79,7 @@ def _gguf_choices(found: dict[str, Any] | None) -> Iterator[Row]:
         ways = file["ways"]
         echo = next((way for name, way in ways.items() if name.startswith("echo")), None)
         hand = next((way for name, way in ways.items() if name.startswith("scores")), None)
-        note = f"its values are {echo['mean_distance']:.1f} nats off on average" if echo else "not run"
+        note = f"its values are {echo['mean_distance']:.1f} nats off on average" if echo else ""
         if hand:
             note += f"; against its class driven by hand {hand['ratio_wall']:.1f} times"
         ratio = echo["ratio_wall"] if echo else None
@@ -96,7 +96,7 @@ def _generation(found: dict[str, Any] | None) -> Iterator[Row]:
         for name, way in ways.items()
         if name.startswith("transformers")
     )
-    note = f"against Transformers in one batch: {others} times" if others else "not run"
+    note = f"against Transformers in one batch: {others} times" if others else ""
     ratio = one["ratio_wall"] if one else None
     yield Row("64 answers of 48 tokens, GGUF", "llama-cpp-python, one by one", ratio, 2.0, note)
 
@@ -113,7 +113,7 @@ def _memory(found: dict[str, Any] | None) -> Iterator[Row]:
     known = {name: one["added_bytes"] for name, one in systems.items() if "error" not in one}
     ours = next((size for name, size in known.items() if name.startswith("ours")), None)
     peer = next((size for name, size in known.items() if name.startswith("lm-eval")), None)
-    note = ", ".join(f"{name} {size / 1e6:,.0f} MB" for name, size in known.items()) or "not run"
+    note = ", ".join(f"{name} {size / 1e6:,.0f} MB" for name, size in known.items()) or ""
     yield Row(
         "memory added by scoring 32 rows of 1,024 tokens",
         "lm-eval `hf`",
@@ -127,11 +127,16 @@ def is_met(row: Row) -> bool:
     return row.ratio is not None and row.ratio >= row.target
 
 
+def verdict(row: Row) -> str:
+    """In a word whether the target is met."""
+    return "not run" if row.ratio is None else "met" if is_met(row) else "**missed**"
+
+
 def page(rows: list[Row]) -> str:
     """The table as Markdown."""
     lines = [
         f"| {row.work} | {row.peer} | {'—' if row.ratio is None else f'{row.ratio:,.1f}'} | {row.target:g} | "
-        f"{'met' if is_met(row) else '**missed**'} | {row.note} |\n"
+        f"{verdict(row)} | {row.note} |\n"
         for row in rows
     ]
     return (
