@@ -150,7 +150,9 @@ def test_a_kill_in_the_middle_of_a_save_loses_nothing(base: Path, tmp_path: Path
 
 def test_a_manifest_of_other_bytes_is_refused_whatever_it_says(base: Path, tmp_path: Path) -> None:
     one, _ = two_checkpoints(base, tmp_path)
-    manifest = read_json(one / "manifest.json")
-    write_json(one / "manifest.json", {**manifest, "plan": "0" * 64})
+    plan = str(read_json(one / "manifest.json")["plan"])
+    write_json(one / "manifest.json", {**read_json(one / "manifest.json"), "plan": "0" * 64})
 
-    assert newest(one.parent, plan_digest="0" * 64).path != one
+    found = newest(one.parent, plan_digest=plan)
+    assert found.path != one
+    assert str(one) in " ".join(found.rejected)

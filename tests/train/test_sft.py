@@ -248,8 +248,9 @@ def test_a_loss_that_is_not_a_number_goes_back_and_lowers_the_rate(
     rates = [data["lr"] for data in log.of("train.step")]
 
     assert result.steps == STEPS
-    assert "step 5: loss nan" in log.of("note")[0]["text"]
-    assert "back to step 3, learning rate x 0.5" in log.of("note")[1]["text"]
+    notes = [data["text"] for data in log.of("note") if "training needs" not in data["text"]]
+    assert "step 5: loss nan" in notes[0]
+    assert "back to step 3, learning rate x 0.5" in notes[1]
     assert [data["step"] for data in log.of("train.step")] == [1, 2, 3, 4, 4, 5, 6, 7, 8, 9]
     assert rates[4] == pytest.approx(rates[3] / 2)
 
