@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,7 @@ import pytest
 
 pytest.importorskip("textual_serve", reason="the extra `web` is not installed")
 
-from aiohttp import ClientSession, CookieJar, WSMsgType, web
+from aiohttp import ClientConnectorError, ClientSession, ClientWebSocketResponse, CookieJar, WSMsgType, web
 
 from harness.web import COOKIE, HOST, command, free_port, make_server
 
@@ -28,8 +31,6 @@ async def port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
     await web.TCPSite(runner, HOST, found).start()
     yield found
     await runner.cleanup()
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    await asyncio.gather(*others, return_exceptions=True)  # the windows' processes end in tasks of their own
 
 
 async def _get(port: int, path: str, **more: Any) -> tuple[int, str, dict[str, str]]:
@@ -85,12 +86,34 @@ async def test_a_page_of_another_site_gets_no_socket(port: int) -> None:
             )
 
 
-async def test_with_the_token_the_socket_shows_the_board(port: int) -> None:
+@pytest.fixture
+def address(tmp_path: Path) -> Iterator[str]:
+    """What `harness web` prints, in a process of its own: it leaves the windows' processes to itself."""
+    env = {**os.environ, "HARNESS_HOME": str(tmp_path / "home")}
+    command = [sys.executable, "-u", "-m", "harness", "web"]
+    with subprocess.Popen(
+        command, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as served:
+        assert served.stdout is not None
+        yield served.stdout.readline().strip()
+        served.terminate()
+
+
+async def _connected(client: ClientSession, url: str) -> ClientWebSocketResponse:
+    """The socket, as soon as the server answers: it names its address before it does."""
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                return await client.ws_connect(url)
+            except ClientConnectorError:
+                await asyncio.sleep(0.05)
+
+
+async def test_with_the_token_the_socket_shows_the_board(address: str) -> None:
+    place, _, shown_token = address.partition("/?token=")
     shown = b""
-    async with ClientSession() as client:
-        socket = await client.ws_connect(
-            f"http://{HOST}:{port}/ws?width=100&height=30", headers={"Cookie": f"{COOKIE}={TOKEN}"}
-        )
+    async with ClientSession(headers={"Cookie": f"{COOKIE}={shown_token}"}) as client:
+        socket = await _connected(client, f"{place}/ws?width=100&height=30")
         async with asyncio.timeout(60):
             async for message in socket:
                 if message.type is WSMsgType.BINARY:
