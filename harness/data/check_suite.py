@@ -15,7 +15,7 @@ from harness.errors import DataError, ModelError, Problem, SpecError
 from harness.gbnf import check_grammar
 from harness.specs.load import as_suite
 from harness.specs.scorers import JUDGES, KNOWN_SCORERS
-from harness.specs.suite import LABELLED, SCORED_BY_LOGPROB, Split, Suite
+from harness.specs.suite import CHOOSES_LABEL, LABELLED, SCORED_BY_LOGPROB, Split, Suite
 from harness.specs.yaml import YamlDocument, describe
 from harness.text import nearest, visible
 
@@ -74,7 +74,7 @@ def _check_labels(yaml: YamlDocument, suite: Suite) -> Iterator[Problem]:
             yield yaml.problem(("labels", index), describe(label), "text without spaces around it")
         elif suite.labels.index(label) < index:
             yield yaml.problem(("labels", index), describe(label), "each label once")
-    if suite.task in ("classify", "verify") and len(suite.labels) == 1:
+    if suite.task in CHOOSES_LABEL and len(suite.labels) == 1:
         yield yaml.problem(
             ("labels",), describe(list(suite.labels)), "at least two labels, or none to take training's"
         )

@@ -12,13 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from harness.data.template import MAX_NESTED_LOOPS, MAX_OUTPUT_CHARS, MAX_TEMPLATE_CHARS, TemplateProblem
+from harness.data.template import MAX_OUTPUT_CHARS, MAX_TEMPLATE_CHARS, TemplateProblem, deep_loops
 from harness.errors import DataError
 from harness.text import nearest, visible
 
 if TYPE_CHECKING:
     from jinja2 import Template
-    from jinja2.nodes import Node
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 METHODS = (
@@ -71,7 +70,7 @@ def lm_template_problems(source: str) -> tuple[TemplateProblem, ...]:
     except RecursionError:
         return (TemplateProblem(1, "nested too deeply"),)
     found = {problem for node in tree.find_all(nodes.Node) for problem in _refused(node)}
-    return tuple(sorted(found | set(_deep_loops(tree, 0))))
+    return tuple(sorted(found | set(deep_loops(tree, 0))))
 
 
 def _refused(node: Any) -> list[TemplateProblem]:
@@ -98,16 +97,6 @@ def _refused(node: Any) -> list[TemplateProblem]:
     if kind != "Call" and kind not in _ALLOWED_NODES:
         return [TemplateProblem(line, f"{kind} is not for templates", "text, fields, filters, if, for")]
     return []
-
-
-def _deep_loops(node: Node, depth: int) -> list[TemplateProblem]:
-    from jinja2 import nodes
-
-    if isinstance(node, nodes.For):
-        depth += 1
-        if depth > MAX_NESTED_LOOPS:
-            return [TemplateProblem(node.lineno, f"more than {MAX_NESTED_LOOPS} loops within each other")]
-    return [problem for child in node.iter_child_nodes() for problem in _deep_loops(child, depth)]
 
 
 @lru_cache(maxsize=256)

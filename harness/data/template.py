@@ -118,7 +118,7 @@ def _walk(tree: Node) -> tuple[TemplateProblem, ...]:
     if tree.find(nodes.For):
         known.add("loop")
     found = {problem for node in tree.find_all(nodes.Node) for problem in _refused(node, known)}
-    return tuple(sorted(found | set(_deep_loops(tree, 0))))
+    return tuple(sorted(found | set(deep_loops(tree, 0))))
 
 
 def _refused(node: Any, known: set[str]) -> list[TemplateProblem]:
@@ -153,7 +153,7 @@ def _root_name(node: Any) -> str | None:
     return getattr(node, "name", None)
 
 
-def _deep_loops(node: Node, depth: int) -> list[TemplateProblem]:
+def deep_loops(node: Node, depth: int) -> list[TemplateProblem]:
     """Loops within more loops than a prompt needs: three over 1,000 labels are a thousand million turns."""
     from jinja2 import nodes
 
@@ -161,7 +161,7 @@ def _deep_loops(node: Node, depth: int) -> list[TemplateProblem]:
         depth += 1
         if depth > MAX_NESTED_LOOPS:
             return [TemplateProblem(node.lineno, f"more than {MAX_NESTED_LOOPS} loops within each other")]
-    return [problem for child in node.iter_child_nodes() for problem in _deep_loops(child, depth)]
+    return [problem for child in node.iter_child_nodes() for problem in deep_loops(child, depth)]
 
 
 def _render(source: str, values: dict[str, Any], record: Record) -> str:

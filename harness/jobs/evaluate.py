@@ -18,6 +18,7 @@ from harness.jobs.judging import Judges
 from harness.jobs.orders import labels_of, read_splits
 from harness.jobs.progress import Progress
 from harness.specs.load import LoadedSuite, find_document, load_suite
+from harness.specs.suite import CHOOSES_LABEL
 
 STAGE = "model"
 
@@ -77,7 +78,7 @@ def _score(
         judges.close()
     card = make_scorecard(
         work.suite.suite, STAGE, identity, samples, slices=work.suite.slices,
-        is_labelled=work.suite.task in ("classify", "verify"), noise=read_noise(target),
+        is_labelled=work.suite.task in CHOOSES_LABEL, noise=read_noise(target),
     )  # fmt: skip
     write_json(target / "scorecard.json", card.to_json())
     top = find_reading(card, "accuracy")

@@ -27,7 +27,7 @@ from harness.jobs import launch, lease
 from harness.jobs.journal import Journal
 from harness.jobs.orders import fresh_name
 from harness.specs.load import find_document, load_suite
-from harness.specs.suite import Suite
+from harness.specs.suite import CHOOSES_LABEL, Suite
 from harness.text import visible
 
 STAGE = "model"
@@ -196,7 +196,7 @@ def _write_log(folder: Path, log: Log, identity: str, suite: Suite | None, journ
     write_json(target / "source.json", _source(log))
     card = make_scorecard(
         log.task, STAGE, identity, log.samples, slices=suite.slices if suite else _slice_keys(log.samples),
-        is_labelled=suite is not None and suite.task == "classify",
+        is_labelled=suite is not None and suite.task in CHOOSES_LABEL,
     )  # fmt: skip
     write_json(target / "scorecard.json", card.to_json())
     if top := find_reading(card, "accuracy"):

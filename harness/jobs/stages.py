@@ -28,6 +28,7 @@ from harness.jobs.seals import seal, sources_of
 from harness.models.base import ChoiceRequest, Model, Request
 from harness.models.cache import uncached
 from harness.specs.gate import Gate
+from harness.specs.suite import CHOOSES_LABEL
 
 OpenModel = Callable[[], Model]
 
@@ -116,7 +117,7 @@ class Stages:
             model, work, self._folder / "dev" / name / suite / "samples.jsonl",
             on_event=lambda *_, **__: None, should_stop=self._progress.should_stop,
         )  # fmt: skip
-        is_labelled = work.suite.task in ("classify", "verify")
+        is_labelled = work.suite.task in CHOOSES_LABEL
         return make_scorecard(
             suite,
             work.stage,
@@ -204,7 +205,7 @@ class Stages:
         samples = self._evaluate(stage, name, model)
         card = make_scorecard(
             name, stage, model.identity.digest, samples, slices=work.suite.slices,
-            is_labelled=work.suite.task in ("classify", "verify"), noise=read_noise(folder),
+            is_labelled=work.suite.task in CHOOSES_LABEL, noise=read_noise(folder),
         )  # fmt: skip
         write_json(folder / "scorecard.json", card.to_json())
         top = find_reading(card, "accuracy")

@@ -16,7 +16,9 @@ Task = Literal[
 ]  # fmt: skip
 SCORED_BY_LOGPROB = ("classify", "verify", "choice", "rank", "perplexity")
 """Tasks whose answer is read off log-probabilities; the others are written by the model and then read."""
-LABELLED = ("classify", "verify", "multi_label")
+CHOOSES_LABEL = ("classify", "verify")
+"""Tasks whose answer is one label, scored by log-probability."""
+LABELLED = (*CHOOSES_LABEL, "multi_label")
 """Tasks whose answers are labels from one list that all records share."""
 Setting = bool | int | float | str | tuple[str, ...]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]

@@ -65,7 +65,7 @@ def interval_bar(
         marks[axis.cell(gate, cells)] = ("┃", "gate")
     if here is not None:
         marks[here] = ("◉" if marks[here][0] == "┃" else "●", style)
-    return _runs(marks)
+    return runs(marks)
 
 
 def axis_title(axis: Axis, cells: int, *words: str) -> str:
@@ -85,7 +85,8 @@ def progress_bar(share: float | None, cells: int) -> Line:
     return (Span("█" * full, "progress"), Span("░" * (cells - full), "faint"))
 
 
-def _runs(marks: Sequence[tuple[str, str]]) -> Line:
+def runs(marks: Sequence[tuple[str, str]]) -> Line:
+    """The characters as a line, those of one style together."""
     out: list[Span] = []
     for char, style in marks:
         if out and out[-1].style == style:
@@ -146,7 +147,7 @@ def _canvas(series: Sequence[Series], x_axis: Axis, y_axis: Axis, cells: int, ro
         for x, y in one.points if one.glyph is not None else ():
             row = rows - 1 - y_axis.cell(y, rows)
             marks[row][x_axis.cell(x, cells)] = (str(one.glyph), one.style)
-    return [_runs(row) for row in marks]
+    return [runs(row) for row in marks]
 
 
 def _draw_line(marks: list[list[tuple[str, str]]], one: Series, x_axis: Axis, y_axis: Axis) -> None:

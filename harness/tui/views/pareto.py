@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from harness.tui.views.bars import Axis
+from harness.tui.views.bars import Axis, runs
 from harness.tui.views.cells import Line, Span, fit, width
 
 LABEL_CELLS = 7
@@ -55,7 +55,7 @@ def scatter(
         (
             Span(fit(_label(y_axis, row, body_rows), LABEL_CELLS - 1, ">"), "dim"),
             Span("┤", "rule"),
-            *_spans(cells_of),
+            *runs(cells_of),
         )
         for row, cells_of in enumerate(marks)
     ]
@@ -91,13 +91,3 @@ def _name(marks: list[list[tuple[str, str]]], point: Point, x_axis: Axis, y_axis
 def _is_free(row: Sequence[tuple[str, str]], start: int, size: int) -> bool:
     """Whether the name can stand there: a torn one would be read as another."""
     return 0 <= start <= len(row) - size and all(char in " ┄┊" for char, _ in row[start : start + size])
-
-
-def _spans(marks: Sequence[tuple[str, str]]) -> Line:
-    out: list[Span] = []
-    for char, style in marks:
-        if out and out[-1].style == style:
-            out[-1] = Span(out[-1].text + char, style)
-        else:
-            out.append(Span(char, style))
-    return tuple(out)
