@@ -129,7 +129,8 @@ def test_two_imported_runs_are_compared_item_by_item(tmp_path: Path) -> None:
         (tmp_path / f"{name}.eval").write_bytes(inspect_eval(found))
         assert harness(tmp_path, "import", tmp_path / f"{name}.eval").exit_code == 0
     old, new = (
-        path.name for path in sorted((tmp_path / "runs").iterdir(), key=lambda p: "old.eval" not in text_of(p))
+        path.name
+        for path in sorted((tmp_path / "runs").iterdir(), key=lambda p: "old.eval" not in text_of(p))
     )
 
     found = json.loads(harness(tmp_path, "compare", old, new, "--json").stdout)
