@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from harness.data.documents import with_documents
 from harness.data.lm_task import task_records
 from harness.data.records import Record, read_records
 from harness.data.splits import carve, draw
@@ -32,7 +33,9 @@ def load_split(suite: Suite, split: Split, *, suite_path: Path, data_root: Path 
     else:
         records = _from_training(suite, split, suite_path, data_root)
     limit = suite.limit.get(split)
-    return draw(records, limit.n, limit.seed) if limit else records
+    drawn = draw(records, limit.n, limit.seed) if limit else records
+    documents = documents_file(suite, suite_path=suite_path, data_root=data_root)
+    return drawn if documents is None else with_documents(drawn, documents, suite.records.fields)
 
 
 def split_file(suite: Suite, split: Split, *, suite_path: Path, data_root: Path | None) -> Path | None:
@@ -47,9 +50,24 @@ def split_file(suite: Suite, split: Split, *, suite_path: Path, data_root: Path 
     return None if name is None else suite_path.parent / name
 
 
+def documents_file(suite: Suite, *, suite_path: Path, data_root: Path | None) -> Path | None:
+    """The file that the records' documents are in, or None where they name none. It need not exist.
+
+    Raises:
+        DataError: a public set without a `data_root`, or one that `data_root` lacks.
+    """
+    spec = suite.records
+    if spec.fields.document is None:
+        return None
+    if spec.public is not None:
+        return _public_folder(suite, spec.public, data_root) / "documents.jsonl"
+    return None if spec.documents is None else suite_path.parent / spec.documents
+
+
 def files_of(suite: Suite, *, suite_path: Path, data_root: Path | None) -> list[Path]:
     """All files that the suite reads, without repeats."""
     found = [split_file(suite, split, suite_path=suite_path, data_root=data_root) for split in SPLITS]
+    found.append(documents_file(suite, suite_path=suite_path, data_root=data_root))
     return list(dict.fromkeys(path for path in found if path is not None))
 
 
@@ -70,6 +88,11 @@ def _from_training(suite: Suite, split: Split, suite_path: Path, data_root: Path
 
 
 def _public_file(suite: Suite, split: Split, name: str, data_root: Path | None) -> Path | None:
+    folder = _public_folder(suite, name, data_root)
+    return folder / f"{split}.jsonl" if split in ("train", "eval") else None
+
+
+def _public_folder(suite: Suite, name: str, data_root: Path | None) -> Path:
     if not _PUBLIC.fullmatch(name):
         raise DataError(f"suite {suite.suite}: records.public is {name!r}, wanted folder/name")
     if data_root is None:
@@ -83,4 +106,4 @@ def _public_file(suite: Suite, split: Split, name: str, data_root: Path | None) 
             f"suite {suite.suite} reads the public set {name}, and {data_root} has no {name}",
             hint=f"pass --data FOLDER, where FOLDER/{name}/train.jsonl and eval.jsonl are",
         )
-    return folder / f"{split}.jsonl" if split in ("train", "eval") else None
+    return folder

@@ -32,6 +32,9 @@ class Fields(Document):
     """The gold answer: a text, or a list of texts of which any is right."""
     context: str | None = None
     """What the answer must stand on: a passage, a table, retrieved chunks."""
+    document: str | None = None
+    """In place of `context`: where the record names its document, such as `doc_id`; the document's text, from
+    `documents`, is the context."""
     options: str | None = None
     """The record's own choices, a list of texts; `choice` and `rank` look under `options` where nothing is said."""
     unit: str = "id"
@@ -49,6 +52,9 @@ class Records(Document):
     eval: str | None = None
     public: str | None = None
     """`folder/name` under `--data`, such as `legal/cuad_clauses`, with train.jsonl and eval.jsonl."""
+    documents: str | None = None
+    """JSONL file of `{doc_id, text}`, relative to the suite, that `fields.document` points into; a public set has
+    its own documents.jsonl."""
     dev_frac: Annotated[float, Field(ge=0.0, le=0.5)] = 0.0
     """Share of the training units kept for selection, where there is no dev file."""
     calibration_frac: Annotated[float, Field(ge=0.0, le=0.5)] = 0.0
@@ -61,6 +67,14 @@ class Records(Document):
             raise ValueError("records need an eval file or a public set")
         if self.public is not None and (self.eval or self.train or self.dev or self.calibration):
             raise ValueError("a public set brings its own files: leave train, dev, calibration and eval out")
+        if self.fields.document is not None and self.fields.context is not None:
+            raise ValueError("fields: context is in the record, document is in another file: set one of them")
+        if self.documents is not None and (self.public is not None or self.fields.document is None):
+            raise ValueError(
+                "documents is a file of the suite's own, and fields.document says which one is meant"
+            )
+        if self.fields.document is not None and self.public is None and self.documents is None:
+            raise ValueError("fields.document needs documents, a file of {doc_id, text}")
         return self
 
 
