@@ -35,6 +35,11 @@ class Ask:
     budget_ms: float | None = None
     """From acceptance to the last token: what is written by then is the answer, with `finish` `budget`."""
     wants_logprobs: bool = False
+    max_prompt_tok: int | None = None
+    """Budget of the prompt in tokens; over it, `over_length` decides, as `harness.models.prompts.fit` does: the device
+    must cut where the evaluation cut. None is `context_tok` less `max_new_tokens`."""
+    over_length: str = "error"
+    """`error` and `skip` are `too_long`; `truncate` and `truncate_left` cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,8 @@ class Done:
     token_logprobs: tuple[float, ...] | None = None
     attempts: int = 1
     """2 where the engine's process died under the request and it was asked again."""
+    is_truncated: bool = False
+    """The prompt was over its budget and was cut."""
 
 
 @dataclass(frozen=True, slots=True)
