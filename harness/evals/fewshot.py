@@ -34,6 +34,10 @@ class Examples:
                 hint="evaluate a split that shares no record with training, or set prompt.few_shot to 0",
             )
 
+    def first(self) -> tuple[Record, ...]:
+        """The examples of a record that shares unit and text with none."""
+        return tuple(self._drawn[: self._n])
+
     def of(self, record: Record) -> tuple[Record, ...]:
         """The first examples of the draw that are of another unit than the record, and of another text.
 

@@ -32,7 +32,7 @@ class Work:
     judge: Model | None = None
     """What the suite's judging scorers ask; needed where it has any."""
     measures: bool = True
-    """Also measure the suite's confidences and the noise floor; not for records that only steer."""
+    """Also measure the suite's confidences, its invariance and the noise floor; not for records that only steer."""
 
 
 class Prompts:
@@ -59,6 +59,10 @@ class Prompts:
             self._suite, record, self._labels, [self._turns(one) for one in self._examples.of(record)]
         )
 
+    def example_turns(self) -> list[list[tuple[str, str]]]:
+        """The turns of each example that a record of no known unit and text gets, in their order."""
+        return [list(self._turns(example)) for example in self._examples.first()]
+
     def _turns(self, example: Record) -> tuple[tuple[str, str], ...]:
         if example.id not in self._shown:
             asked = render_turns(self._suite.prompt, example, self._labels)[-1]
@@ -75,9 +79,14 @@ def build_requests(work: Work) -> Requests:
     return made
 
 
-def make_prompt(suite: Suite, record: Record, labels: Sequence[str]) -> Prompt:
-    """The record as a prompt without examples, as it is trained on."""
-    return _prompt(suite, record, labels, [])
+def make_prompt(
+    suite: Suite,
+    record: Record,
+    labels: Sequence[str],
+    examples: Sequence[tuple[tuple[str, str], ...]] = (),
+) -> Prompt:
+    """The record as a prompt; without examples, as it is trained on."""
+    return _prompt(suite, record, labels, examples)
 
 
 def _prompt(

@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.errors import DataError
 from harness.evals.results import Scorecard, State
-from harness.export.opened import LINEAGE, LOCK, MANIFEST, RECIPE, Opened, file_identity
+from harness.export.opened import LINEAGE, LOCK, MANIFEST, RECIPE, SUITES, Opened, file_identity
 from harness.files import digest_json
 
 _LINEAGE_KEYS = ("base", "data", "code", "libraries")
@@ -118,6 +118,21 @@ def _scorecards(release: Opened) -> Iterator[str]:
             yield f"scorecards/{stage}/{suite}.json scored nothing"
 
 
+def _suites(release: Opened) -> Iterator[str]:
+    """A device asks what the folder says was evaluated: another prompt is another question, and nobody judged it."""
+    paths = sorted(path for path in release.files if path.startswith(f"{SUITES}/"))
+    locked = release.read(LOCK).get("suites", {}) if paths else {}
+    for path in paths:
+        asked = release.read(path)
+        name = asked["suite"]["suite"]
+        if path != f"{SUITES}/{name}.json" or name not in locked:
+            yield f"{path} holds suite {name}, which {LOCK} does not name so"
+        elif digest_json(asked["suite"]) != locked[name]["document"]:
+            yield f"{path} is not the suite that {LOCK} froze"
+        elif asked["suite"]["labels"] and asked["labels"] != asked["suite"]["labels"]:
+            yield f"{path} has other labels than its suite"
+
+
 def _lineage(release: Opened) -> Iterator[str]:
     lineage = release.read(LINEAGE)
     yield from (f"{LINEAGE} says nothing of {key}" for key in _LINEAGE_KEYS if not lineage.get(key))
@@ -131,6 +146,7 @@ CHECKS: Mapping[str, Callable[[Opened], Iterator[str]]] = {
     "verdict": _verdict,
     "identity": _identity,
     "scorecards": _scorecards,
+    "suites": _suites,
     "lineage": _lineage,
 }
 """Each gives what does not hold, a line a finding."""
@@ -143,6 +159,7 @@ PROMISES: Mapping[str, str] = {
     "verdict": "PASS, and its numbers bear it out",
     "identity": "the verdict is about exactly these bytes",
     "scorecards": "for exactly these bytes, and not empty",
+    "suites": "what the suites ask is what was locked",
     "lineage": "base, data, code and libraries are named",
 }
 """What holds where a check finds nothing."""

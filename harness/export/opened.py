@@ -22,6 +22,8 @@ LINEAGE = "lineage.json"
 RECIPE = "recipe.json"
 FIDELITY = "fidelity.json"
 PICK = "pick.json"
+SUITES = "suites"
+"""Folder with what the suites ask, a file each."""
 
 
 class Order(NamedTuple):

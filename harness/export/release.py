@@ -23,6 +23,7 @@ from harness.export.verify import (
     MANIFEST,
     PICK,
     RECIPE,
+    SUITES,
     VerifyReport,
     file_identity,
     verify,
@@ -65,6 +66,9 @@ class ReleaseContents:
     """What a reader must know; each becomes a line of the model card."""
     calibrations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Of the stage that ships, by suite: what `harness.evals.calibrate.Calibration` writes."""
+    suites: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """By suite: {"suite": its whole document, "labels", "examples": turns before the question}, so that a device can
+    ask what was evaluated."""
     sequence: int | None = None
     """Counts up from release to release, such as the second of the run's start; None when unknown."""
 
@@ -156,6 +160,8 @@ def _write_documents(part: Path, name: str, contents: ReleaseContents) -> None:
             write_json(part / "scorecards" / stage / f"{suite}.json", card.to_json())
     for suite, calibration in contents.calibrations.items():
         write_json(part / "calibration" / contents.picked / f"{suite}.json", dict(calibration))
+    for suite, asked in contents.suites.items():
+        write_json(part / SUITES / f"{suite}.json", dict(asked))
     header = read_header(part / name)
     write_json(part / BOM, bill_of_materials(name, contents, header))
     write_atomic(part / CARD, model_card(name, contents))

@@ -20,6 +20,7 @@ from harness.export.opened import LOCK as LOCK
 from harness.export.opened import MANIFEST as MANIFEST
 from harness.export.opened import PICK as PICK
 from harness.export.opened import RECIPE as RECIPE
+from harness.export.opened import SUITES as SUITES
 from harness.export.opened import Opened
 from harness.export.opened import Order as Order
 from harness.export.opened import file_identity as file_identity

@@ -14,6 +14,7 @@ from harness import __version__
 from harness.data.lineage import suite_lineage
 from harness.evals.lock import code_digest
 from harness.evals.results import Scorecard, Verdict
+from harness.evals.work import Prompts, Work
 from harness.export.pick import Candidate, Choice, pick
 from harness.export.release import ReleaseContents, write_release
 from harness.files import read_json, sha256_file
@@ -63,7 +64,7 @@ def pack(
         gguf_sha256=sha256_file(gguf), verdicts=verdicts, scorecards=_scorecards(folder, list(verdicts)),
         lock=loaded.lock, lineage=_lineage(folder, loaded, options), fidelity=_fidelity(folder, list(verdicts)),
         pick=choice.to_json(), notes=_notes(folder), calibrations=_calibrations(folder, choice.picked),
-        sequence=_sequence(folder),
+        sequence=_sequence(folder), suites=_suites(loaded),
     )  # fmt: skip
     return write_release(Path(options["out"]) / folder.name, contents).folder
 
@@ -94,6 +95,23 @@ def endorse(release: Path) -> str:
 def _calibrations(folder: Path, stage: str) -> dict[str, Any]:
     paths = sorted((folder / "stages" / stage).glob("*/calibration.json"))
     return {path.parent.name: read_json(path) for path in paths}
+
+
+def _suites(loaded: Loaded) -> dict[str, Any]:
+    return {
+        name: {
+            "suite": suite.model_dump(mode="json"), "labels": list(loaded.labels[name]),
+            "examples": Prompts(_work(loaded, name)).example_turns(),
+        }
+        for name, suite in loaded.suites.items()
+    }  # fmt: skip
+
+
+def _work(loaded: Loaded, name: str) -> Work:
+    splits = loaded.splits[name]
+    return Work(
+        "release", loaded.suites[name], loaded.labels[name], tuple(splits["eval"]), tuple(splits["train"])
+    )
 
 
 def _sequence(folder: Path) -> int:
