@@ -170,12 +170,17 @@ def _check_training(yaml: YamlDocument, suite: Suite, checked: Checked) -> list[
     ]
     overlaps = find_overlaps(learned, checked.splits.get("eval", []))
     shared = {overlap.right: overlap for overlap in reversed(overlaps)}
-    if len(shared) <= _max_overlaps(yaml):
+    if _drops_overlaps(yaml) or len(shared) <= _max_overlaps(yaml):
         return []
     found = f"{len(shared)} eval record{'s' if len(shared) > 1 else ''} outside eval too"
     return [
         yaml.problem(("suites", 0), found, "none that overlap", _name_overlaps(list(shared.values())[::-1]))
     ]
+
+
+def _drops_overlaps(yaml: YamlDocument) -> bool:
+    preflight = yaml.data.get("preflight")
+    return isinstance(preflight, dict) and preflight.get("overlaps") == "drop"
 
 
 def _max_overlaps(yaml: YamlDocument) -> int:

@@ -12,6 +12,8 @@ from typing import Literal, NamedTuple
 from harness.data.records import Record
 
 SHINGLE_WORDS = 5
+CONTAINED_WORDS = 5
+"""Shorter texts stand in other texts by chance."""
 _WORD = re.compile(r"\w+")
 
 
@@ -54,6 +56,37 @@ def find_overlaps(left: Sequence[Record], right: Sequence[Record]) -> list[Overl
                 if kind == "text":
                     same_text.add(record.id)
     return found
+
+
+def shared(left: Sequence[Record], right: Sequence[Record]) -> dict[tuple[str, str], str]:
+    """Each pair of ids whose records are the same or nearly, once, with the first kind that finds it.
+
+    `left` trains and `right` judges: a text of `right` that stands word for word inside one of `left` counts as
+    `normalised`.
+    """
+    found = [*find_overlaps(left, right), *_contained(left, right), *near_duplicates(left, right)]
+    pairs: dict[tuple[str, str], str] = {}
+    for overlap in found:
+        pairs.setdefault((overlap.left, overlap.right), overlap.kind)
+    return pairs
+
+
+def _contained(left: Sequence[Record], right: Sequence[Record]) -> Iterator[Overlap]:
+    """Texts of `right` inside a text of `left`: a template around them hides nothing."""
+    starts: dict[tuple[str, ...], list[tuple[str, str]]] = {}
+    for record in right:
+        words = tuple(normalise(record.input).split())
+        if len(words) >= CONTAINED_WORDS:
+            text = f" {' '.join(words)} "
+            starts.setdefault(words[:CONTAINED_WORDS], []).append((record.id, text))
+    for record in left:
+        words = tuple(normalise(record.input).split())
+        text = f" {' '.join(words)} "
+        grams = {words[at : at + CONTAINED_WORDS] for at in range(len(words) - CONTAINED_WORDS + 1)}
+        for gram in sorted(grams & starts.keys()):
+            for id_, wanted in starts[gram]:
+                if wanted in text:
+                    yield Overlap("normalised", record.id, id_, 1.0)
 
 
 def near_duplicates(

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.data.records import Record
 from harness.errors import DataError
 from harness.evals.gate import CHAIN
 from harness.evals.run import make_prompt
@@ -130,8 +131,28 @@ class Candidate:
 
 def examples_of(loaded: Loaded, split: Split) -> list[Example]:
     """What trains or is looked at while training: the recipe's own files, or the first suite's records of a split."""
-    if split == "train" and loaded.data:
-        return list(_own_examples(loaded))
+    if split != "train" or not loaded.data:
+        return _suite_examples(loaded, split)
+    gone = set(left_out(loaded))
+    return [example for example in _own_examples(loaded) if example.id not in gone]
+
+
+def left_out(loaded: Loaded) -> tuple[str, ...]:
+    """Ids of what could have taught, and that the gate judges with or nearly, where the recipe drops that."""
+    from harness.train.preflight import shared_with_gate
+
+    if loaded.recipe.preflight.overlaps == "refuse" or not loaded.data:
+        return loaded.left_out
+    found = shared_with_gate(list(_own_examples(loaded)), gate_records(loaded))
+    return tuple(dict.fromkeys([*(left for left, _ in found), *loaded.left_out]))
+
+
+def gate_records(loaded: Loaded) -> list[Record]:
+    """What the trained model is judged with, of all suites."""
+    return [record for by_split in loaded.splits.values() for record in by_split["eval"]]
+
+
+def _suite_examples(loaded: Loaded, split: Split) -> list[Example]:
     from harness.train.batches import Example
 
     first = loaded.first

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from harness.data import targets
+from harness.data.overlap import shared
 from harness.data.records import Record
 from harness.data.sources import load_split
 from harness.errors import DataError
@@ -35,6 +36,8 @@ class Loaded(NamedTuple):
     lock: dict[str, Any]
     data: tuple[Path, ...] = ()
     """The recipe's own training files, in its order."""
+    left_out: tuple[str, ...] = ()
+    """Ids of the suites' records that could have taught, and that the gate judges with or nearly."""
 
     @property
     def first(self) -> str:
@@ -54,7 +57,21 @@ def load_order(recipe_path: Path, data_root: Path | None) -> Loaded:
     suites = {loaded.suite.suite: loaded.suite for loaded in found.suites}
     labels = {name: labels_of(suite, splits[name]) for name, suite in suites.items()}
     data = tuple(data_file(file.path, found.path) for file in found.recipe.data)
-    return Loaded(found.recipe, suites, labels, splits, make_lock(found.recipe.gates, suites, splits), data)
+    left_out = _leave_out(splits) if found.recipe.preflight.overlaps == "drop" else ()
+    lock = make_lock(found.recipe.gates, suites, splits)
+    return Loaded(found.recipe, suites, labels, splits, lock, data, left_out)
+
+
+def _leave_out(splits: dict[str, dict[Split, list[Record]]]) -> tuple[str, ...]:
+    """Takes out of all splits but `eval` what has its like in any suite's `eval`; what went."""
+    judging = [record for by_split in splits.values() for record in by_split["eval"]]
+    gone: list[str] = []
+    for by_split in splits.values():
+        for split in SPLITS[:-1]:
+            ids = {left for left, _ in shared(by_split[split], judging)}
+            gone += [record.id for record in by_split[split] if record.id in ids]
+            by_split[split] = [record for record in by_split[split] if record.id not in ids]
+    return tuple(dict.fromkeys(gone))
 
 
 def data_file(name: str, recipe_path: Path) -> Path:

@@ -17,7 +17,7 @@ from harness.evals.ledger import Ledger, sealed_digest
 from harness.evals.lock import check_lock
 from harness.evals.results import State, Verdict
 from harness.files import read_json, write_json
-from harness.jobs.candidate import Candidate, train_plan
+from harness.jobs.candidate import Candidate, gate_records, left_out, train_plan
 from harness.jobs.exporting import Exporter
 from harness.jobs.journal import Journal, read_events
 from harness.jobs.orders import Loaded, Until, load_order
@@ -98,17 +98,18 @@ class ReleaseRun:
 
         with self._progress.step("prepare"):
             self._take_lock()
-            splits = self._of.loaded.splits.values()
-            gate_records = [record for by_split in splits for record in by_split["eval"]]
             report = preflight(
                 self._of.examples("train"),
-                gate_records,
+                gate_records(self._of.loaded),
                 self._of.chat(),
                 self._recipe.tune,
                 self._recipe.preflight,
             )
-            write_json(self._folder / "preflight.json", report.to_json())
+            gone = left_out(self._of.loaded)
+            write_json(self._folder / "preflight.json", {**report.to_json(), "left_out": list(gone)})
             report.raise_if_refused()
+            if gone:
+                self._progress.note(f"{len(gone):,} records left out: the gate judges with their like")
             self._progress.note(report.summary())
 
     def _take_lock(self) -> None:

@@ -42,6 +42,8 @@ class Preflight(Document):
 
     max_truncated_answers: Annotated[int, Field(ge=0)] = 0
     max_overlaps: Annotated[int, Field(ge=0)] = 0
+    overlaps: Literal["refuse", "drop"] = "refuse"
+    """Records outside `eval` that the gate judges with, or nearly: a reason not to train, or left out and named."""
     max_skipped: Annotated[int, Field(ge=0)] = 0
     """Training records left out because they are too long."""
     max_personal: Annotated[int, Field(ge=0)] | None = None

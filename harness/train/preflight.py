@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from harness.data.overlap import Overlap, find_overlaps, near_duplicates, normalise
+from harness.data.overlap import normalise, shared
 from harness.data.records import Record
 from harness.errors import DataError
 from harness.scoring.pii import find_personal
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 MAX_NAMED = 8
 """Ids that an error spells out; the report has all."""
 LEAKING_WORDS = 3
-CONTAINED_WORDS = 5
-"""Shorter texts stand in other texts by chance."""
 
 
 class Finding(NamedTuple):
@@ -151,19 +149,17 @@ def _duplicate_ids(examples: Sequence[Example]) -> Finding:
     return Finding("duplicate_ids", "ids on more than one example", twice, 0, "give each record its own id")
 
 
+def shared_with_gate(
+    examples: Sequence[Example], gate_records: Sequence[Record]
+) -> dict[tuple[str, str], str]:
+    """Each pair of a training and a gate record that are the same or nearly, by their ids: how they were found."""
+    return shared([_record(example) for example in examples], gate_records)
+
+
 def _overlaps(examples: Sequence[Example], gate_records: Sequence[Record], limits: Preflight) -> Finding:
-    """Each pair of a training and a gate record once, under the first kind that finds it."""
-    trained = [_record(example) for example in examples]
-    found = [
-        *find_overlaps(trained, gate_records),
-        *_contained(trained, gate_records),
-        *near_duplicates(trained, gate_records),
-    ]
-    pairs: dict[tuple[str, str], str] = {}
-    for overlap in found:
-        pairs.setdefault((overlap.left, overlap.right), overlap.kind)
+    pairs = shared_with_gate(examples, gate_records)
     ids = tuple(f"{left} = {right} ({kind})" for (left, right), kind in pairs.items())
-    fix = "take these records out of the training split"
+    fix = "take these records out of the training split; `preflight: {overlaps: drop}` leaves them out"
     return Finding("overlaps", "training records that the gate judges with", ids, limits.max_overlaps, fix)
 
 
@@ -203,24 +199,6 @@ def _record(example: Example) -> Record:
     # A unit that is unknown must not equal any other.
     unit = example.unit if example.unit is not None else f"\0{example.id}"
     return Record(example.id, text, (example.answer,), {}, unit, {})
-
-
-def _contained(trained: Sequence[Record], gate_records: Sequence[Record]) -> Iterator[Overlap]:
-    """Gate texts that stand, word for word, inside a training prompt: a template around them hides nothing."""
-    starts: dict[tuple[str, ...], list[tuple[str, str]]] = {}
-    for record in gate_records:
-        words = tuple(normalise(record.input).split())
-        if len(words) >= CONTAINED_WORDS:
-            text = f" {' '.join(words)} "
-            starts.setdefault(words[:CONTAINED_WORDS], []).append((record.id, text))
-    for record in trained:
-        words = tuple(normalise(record.input).split())
-        text = f" {' '.join(words)} "
-        grams = {words[at : at + CONTAINED_WORDS] for at in range(len(words) - CONTAINED_WORDS + 1)}
-        for gram in sorted(grams & starts.keys()):
-            for id_, wanted in starts[gram]:
-                if wanted in text:
-                    yield Overlap("normalised", record.id, id_, 1.0)
 
 
 def _line(finding: Finding) -> str:

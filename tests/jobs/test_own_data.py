@@ -102,3 +102,37 @@ def test_every_method_goes_all_the_way_to_a_release(tune: str, own: Path, harnes
     found = document(harness("release", str(recipe_with(own, "way", tune)), "--json"))
 
     assert {"base", "adapter", "merged", "f16", "q8_0", "q4_0"} <= set(found["stages"])
+
+
+def test_records_that_the_gate_judges_with_are_left_out_where_the_recipe_says_so(own: Path) -> None:
+    from harness.jobs.candidate import examples_of, left_out
+    from harness.jobs.orders import load_order
+
+    held = json.loads((own / "eval.jsonl").read_text().splitlines()[0])
+    leak = {**held, "id": "leak", "unit": "elsewhere", "input": held["input"].upper() + " !"}
+    with (own / "train.jsonl").open("a") as file:
+        file.write(json.dumps(leak) + "\n")
+    path = recipe_with(own, "tiny", "method: lora", data="preflight: {overlaps: drop}\n")
+
+    loaded = load_order(path, None)
+
+    assert left_out(loaded) == ("leak",)
+    assert "leak" not in {example.id for example in examples_of(loaded, "train")}
+
+
+def test_own_examples_that_the_gate_judges_with_are_left_out_too(own: Path) -> None:
+    from harness.jobs.candidate import examples_of, left_out
+    from harness.jobs.orders import load_order
+
+    held = json.loads((own / "eval.jsonl").read_text().splitlines()[0])
+    rows = [
+        {"id": f"own{at}", "prompt": text, "completion": "law"}
+        for at, text in enumerate(("Pay me.", held["input"]))
+    ]
+    (own / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = "preflight: {overlaps: drop}\ndata: [{path: own.jsonl}]\n"
+
+    loaded = load_order(recipe_with(own, "tiny", "method: lora", data=data), None)
+
+    assert left_out(loaded) == ("own1",)
+    assert [example.id for example in examples_of(loaded, "train")] == ["own0"]
