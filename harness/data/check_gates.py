@@ -135,7 +135,9 @@ def _check_per(yaml: YamlDocument, loc: Loc, gate: Gate, suite: Suite) -> Iterat
     if gate.per is None or gate.metric in EDGE_METRICS:
         return
     here = (*loc, "per")
-    if gate.is_label_rule:
+    if gate.metric == "consistency" and gate.per == "variant":
+        yield from _check_only(yaml, loc, gate, suite.invariance.kinds)
+    elif gate.is_label_rule:
         if suite.task in ("answer", "generate", "rank", "perplexity"):
             yield yaml.problem(here, "label", "a suite that classifies", f"{suite.suite} generates")
     elif gate.per == "label" and "label" not in suite.slices:
@@ -147,10 +149,27 @@ def _check_per(yaml: YamlDocument, loc: Loc, gate: Gate, suite: Suite) -> Iterat
                 yield yaml.problem(here, describe(key), f"a slice that {suite.suite} declares", hint)
 
 
+def _check_only(yaml: YamlDocument, loc: Loc, gate: Gate, known: Sequence[str]) -> Iterator[Problem]:
+    """Values that the rule is about and nothing has."""
+    for place, value in enumerate(gate.only):
+        if value not in known:
+            wanted = f"a value of {gate.slice_keys[0]}"
+            yield yaml.problem((*loc, "only", place), describe(value), wanted, _nearest(value, known))
+
+
 def _check_evidence(
     yaml: YamlDocument, loc: Loc, gate: Gate, suite: Suite, checked: Checked
 ) -> Iterator[Problem]:
-    """Scores, confidences and calibration records that the suite does not have."""
+    """Scores, confidences, variants, slice values and calibration records that the suite does not have."""
+    if gate.metric == "consistency" and not suite.invariance.kinds:
+        hint = f"such as invariance: {{kinds: [rename_parties]}} in {suite.suite}"
+        yield yaml.problem(
+            loc, f"{suite.suite} has no invariance", "changes that must not move an answer", hint
+        )
+    if gate.only and gate.per != "variant" and checked.splits is not None:
+        parts = _parts(gate.model_copy(update={"only": ()}), checked.splits["eval"])
+        prefix = "" if gate.is_label_rule else f"{gate.slice_keys[0]}="
+        yield from _check_only(yaml, loc, gate, [name.removeprefix(prefix) for name in parts])
     scorers = [spec.score_name for spec in suite.scorers]
     if gate.score is not None and scorers and gate.score not in scorers:
         wanted = f"a scorer of {suite.suite}"
@@ -237,7 +256,10 @@ def _parts(gate: Gate, records: Sequence[Record]) -> dict[str, list[str]]:
         else:
             names = crossed_names(record.slices, gate.slice_keys)
         for name in names:
-            parts.setdefault(name, []).append(record.unit)
+            if gate.is_label_rule and gate.only and name not in gate.only:
+                continue
+            if gate.is_label_rule or gate.holds_for(name):
+                parts.setdefault(name, []).append(record.unit)
     return parts
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from harness.evals.results import RuleVerdict, State, Verdict
+from harness.evals.rules.consistency import judge_consistency
 from harness.evals.rules.decide import Bounds, aim_of, decide, nothing
 from harness.evals.rules.edge import judge_edge
 from harness.evals.rules.evidence import Evidence, Planned
@@ -36,7 +37,7 @@ BLOCKING = (State.FAIL, State.STALE, State.INCONCLUSIVE)
 Judge = Callable[[Gate, str, Evidence], list[RuleVerdict]]
 _JUDGES: Mapping[str, Judge] = {
     "coverage": judge_coverage, "abstention": judge_abstention, "confidence_gap": judge_confidence_gap,
-    "brier": judge_brier, "ece": judge_ece, **dict.fromkeys(EDGE_METRICS, judge_edge),
+    "brier": judge_brier, "ece": judge_ece, "consistency": judge_consistency, **dict.fromkeys(EDGE_METRICS, judge_edge),
 }  # fmt: skip
 
 

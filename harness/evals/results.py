@@ -60,6 +60,11 @@ class Sample:
     """log P of each choice, in the order of the request, where the task scores choices of its own."""
     error_class: str | None = None
     """How a wrong answer is wrong, in a scorer's words: `unit_slip`, `sign_slip`, …"""
+    variants: dict[str, str | None] = field(default_factory=dict)
+    """The answer to the item with one thing changed that must not matter, by the kind of change, in the item's own
+    names; None where nothing was answered."""
+    moved: tuple[str, ...] = ()
+    """The kinds of change under which the answer was another one."""
 
     def to_json(self) -> dict[str, Any]:
         """The sample as JSON; what only some tasks have is left out where it is empty."""
@@ -75,6 +80,7 @@ class Sample:
                 **data,
                 "gold": tuple(data["gold"]),
                 "counts": counts,
+                "moved": tuple(data.get("moved", ())),
                 "choice_logprobs": None if logprobs is None else tuple(logprobs),
             }
         )
@@ -82,6 +88,7 @@ class Sample:
 
 _OPTIONAL: dict[str, Any] = {
     "parsed": None, "scores": {}, "counts": {}, "confidences": {}, "choice_logprobs": None, "error_class": None,
+    "variants": {}, "moved": (),
 }  # fmt: skip
 """Left out where they are at these values."""
 

@@ -16,6 +16,7 @@ from harness.data.records import Record
 from harness.errors import CancelledError
 from harness.evals.answers import AnswerLog, ask, requests_digest
 from harness.evals.confidence import Equivalent, measure_confidences
+from harness.evals.invariance import measure_invariance
 from harness.evals.repeat import measure_noise
 from harness.evals.results import Sample
 from harness.evals.samples import Header, SampleLog, write_samples
@@ -86,6 +87,9 @@ def evaluate(
                 samples = measure_confidences(
                     model, work, requests, samples, folder, should_stop=should_stop, equivalent=equivalent
                 )
+                write_samples(path, header, samples)
+            if work.suite.invariance.kinds:
+                samples = measure_invariance(model, work, samples, folder, should_stop=should_stop)
                 write_samples(path, header, samples)
             noise = measure_noise(model, work, requests, answers, folder, should_stop=should_stop)
             if noise is not None:

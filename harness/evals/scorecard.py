@@ -10,6 +10,7 @@ from typing import Any
 
 from harness.evals.confidence import PROBABILITIES
 from harness.evals.results import Reading, Sample, Scorecard
+from harness.evals.rules.consistency import consistency_items
 from harness.evals.run import NOISE_FILE, slice_names
 from harness.files import read_json
 from harness.scoring.counts import add_counts, macro_f1, micro, rates
@@ -44,6 +45,7 @@ def make_scorecard(
         *(_label_readings(samples) if is_labelled else _count_readings(samples)),
         *_weight_readings(samples),
         *_confidence_readings(samples),
+        *(_mean("consistency", name, kept) for name, kept in sorted(consistency_items(samples).items())),
         *_error_readings(samples),
     ]
     return Scorecard(

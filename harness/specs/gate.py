@@ -13,7 +13,7 @@ Metric = Literal[
     "accuracy", "score", "precision", "recall", "f1", "error_rate", "truncated_rate",
     "latency_p50_ms", "latency_p95_ms", "latency_p99_ms", "size_mb", "memory_mb",
     "demographic_parity", "equal_opportunity", "equalized_odds",
-    "coverage", "abstention", "confidence_gap", "brier", "ece",
+    "coverage", "abstention", "confidence_gap", "brier", "ece", "consistency",
 ]  # fmt: skip
 RATES = ("accuracy", "score", "precision", "recall", "f1", "error_rate", "truncated_rate")
 COUNTED_METRICS = ("precision", "recall", "f1")
@@ -48,7 +48,8 @@ class Gate(Document):
     metric: Metric
     """What is measured. `accuracy` is the mean of the first scorer, `score` of another one; `precision`,
     `recall` and `f1` count labels or parts; the fairness metrics compare groups; `coverage` and `abstention`
-    use what the calibration split gave; `confidence_gap`, `brier` and `ece` ask whether probabilities are right."""
+    use what the calibration split gave; `confidence_gap`, `brier` and `ece` ask whether probabilities are right;
+    `consistency` is the share of items whose answer no change of the suite's `invariance` moves."""
     score: str | None = None
     """With `metric: score`: the scorer's name."""
     average: Literal["micro", "macro"] | None = None
@@ -81,7 +82,9 @@ class Gate(Document):
     """With `confidence_gap`, `brier` and `ece`: at the temperature that the calibration split gave."""
     per: SliceKeys = None
     """A slice key of the records, or `label`: the rule holds for every value that has `min_n` items. A list of
-    keys crosses their values."""
+    keys crosses their values. `variant`, with `consistency`: each kind of change by itself."""
+    only: tuple[str, ...] = ()
+    """With `per`: the values, or labels, that the rule holds for, such as the clause types of high risk."""
     min_n: Annotated[int, Field(ge=1)] = 20
     """With `per`: values with fewer items are reported and not judged."""
     design: Literal["fixed", "sequential"] = "fixed"
@@ -124,7 +127,12 @@ class Gate(Document):
     @property
     def per_words(self) -> str:
         """`per` in words, such as `sex × age`; empty without."""
-        return " × ".join(self.slice_keys)
+        named = f" ({', '.join(self.only)})" if self.only else ""
+        return " × ".join(self.slice_keys) + named
+
+    def holds_for(self, slice_name: str) -> bool:
+        """Whether the rule judges this slice of its `per`, which is spelled `key=value`."""
+        return not self.only or slice_name.partition("=")[2] in self.only
 
     @property
     def is_label_rule(self) -> bool:
@@ -182,14 +190,15 @@ class Gate(Document):
             yield "versus needs exactly one of no_worse_than and better_than, and no bound"
         if self.versus is not None and self.metric not in PAIRED_METRICS:
             yield "versus compares accuracy, score or brier on the same items; other metrics have no paired test"
-        if self.bound is not None and self.metric in RATES and not 0.0 <= self.bound <= 1.0:
+        if self.bound is not None and self.metric in (*RATES, "consistency") and not 0.0 <= self.bound <= 1.0:
             yield "a rate lies between 0 and 1"
 
     def _metric_problems(self) -> Iterator[str]:
         """Keys that the metric needs, and keys that mean nothing with it."""
         needs = {
             "score": ("score",), "coverage": ("target", "at_least"), "abstention": ("precision", "at_least"),
-            "confidence_gap": ("within",), **dict.fromkeys(FAIRNESS_METRICS, ("gap", "positive")),
+            "confidence_gap": ("within",), "consistency": ("at_least",),
+            **dict.fromkeys(FAIRNESS_METRICS, ("gap", "positive")),
         }.get(self.metric, ())  # fmt: skip
         for key in needs:
             if getattr(self, key) is None:
@@ -216,6 +225,18 @@ class Gate(Document):
             yield f"per makes no sense for {self.metric}: it is judged on all items"
         if isinstance(self.per, tuple) and len(set(self.per)) < len(self.per):
             yield "per names a key twice"
+
+        yield from self._only_problems()
+
+    def _only_problems(self) -> Iterator[str]:
+        if not self.only:
+            return
+        if len(self.slice_keys) != 1 or self.bound is None or self.metric not in (*RATES, "consistency"):
+            yield "only belongs to a rule with one key in `per` and a bound on a rate"
+        if self.design != "fixed" or self.population != "open":
+            yield "only belongs to design: fixed and population: open"
+        if len(set(self.only)) < len(self.only):
+            yield "only names a value twice"
 
     def _design_problems(self) -> Iterator[str]:
         if self.acknowledge is not None and not self.acknowledge.strip():

@@ -20,6 +20,9 @@ CHOOSES_LABEL = ("classify", "verify")
 """Tasks whose answer is one label, scored by log-probability."""
 LABELLED = (*CHOOSES_LABEL, "multi_label")
 """Tasks whose answers are labels from one list that all records share."""
+Variant = Literal[
+    "rename_parties", "reorder_sentences", "reverse_options", "spacing", "casing", "typos", "paired",
+]  # fmt: skip
 Setting = bool | int | float | str | tuple[str, ...]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
 
@@ -37,6 +40,8 @@ class Fields(Document):
     `documents`, is the context."""
     options: str | None = None
     """The record's own choices, a list of texts; `choice` and `rank` look under `options` where nothing is said."""
+    variant_of: str = "variant_of"
+    """Where a record says, by id, which record it puts in other words; with the invariance `paired`."""
     unit: str = "id"
     """What is independent: the document, the patient, the conversation. No unit is in two splits."""
     slices: str = "slices"
@@ -146,6 +151,18 @@ class Confidence(Document):
     temperature: Annotated[float, Field(gt=0.0, le=2.0)] = 0.7
 
 
+class Invariance(Document):
+    """What may change in a record without its answer: each item is asked again in these ways, and has to answer
+    as before."""
+
+    kinds: tuple[Variant, ...] = ()
+    """`rename_parties` (the same substitutes for names and roles everywhere), `reorder_sentences`, `reverse_options`
+    (the record's options, or the labels where the prompt lists them), `spacing`, `casing`, `typos`; `paired` asks
+    nothing, and holds a record's answer against that of the record which its `fields.variant_of` names."""
+    items: Annotated[int, Field(ge=1)] | None = None
+    """Items that are asked again, drawn by seed; None takes all."""
+
+
 class Limit(Document):
     """A fixed random subset of a split, drawn by seed before any run."""
 
@@ -179,6 +196,8 @@ class Suite(Document):
     """For `choice` and `rank`: an option is scored by its own text, or by the letter that the prompt gives it."""
     normalise: Literal["none", "chars", "tokens"] = "none"
     """For `choice` and `rank`: log-probabilities as they are, or divided by the choice's length."""
+    invariance: Invariance = Invariance()
+    """Changes that must not move an answer; what came of them is the metric `consistency`."""
     repeat: Annotated[int, Field(ge=0, le=1000)] = 16
     """Items that are answered again in other batches: the share that changes is the noise floor."""
     slices: tuple[str, ...] = ()

@@ -53,7 +53,7 @@ class Evidence:
 
 def score_of(gate: Gate, sample: Sample) -> float | None:
     """The sample's number for a rule on scores; None where the named scorer left none."""
-    if gate.metric == "accuracy":
+    if gate.metric in ("accuracy", "consistency"):
         return sample.score
     if gate.metric == "error_rate":
         return float(sample.error is not None)

@@ -7,7 +7,7 @@ Scores of 0 and 1 have exact bounds, on the effective sample where units repeat.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -77,15 +77,26 @@ def judge_rate(gate: Gate, suite: str, shown: Evidence) -> list[RuleVerdict]:
     for name, (n, measure) in sized.items():
         if name not in judged:
             verdicts[name] = skipped(gate, suite, name, n, measure(gate.alpha, gate.beta).score)
-    return [verdicts[name] for name in sized]
+    absent = [decide(gate, suite, name, nothing("no item has it")) for name in _absent(gate, sized)]
+    return [*(verdicts[name] for name in sized), *absent]
+
+
+def _absent(gate: Gate, found: Iterable[str]) -> list[str]:
+    """The slices that the rule names and no item is in: nothing is known of them, and they must not look well."""
+    wanted = [f"{key}={value}" for key in gate.slice_keys for value in gate.only]
+    return sorted(set(wanted) - set(found))
 
 
 def _measures(gate: Gate, samples: Sequence[Sample], at: Compared) -> dict[str, tuple[int, Measure]]:
-    """Items and measure of each part, by name."""
+    """Items and measure of each part that the rule judges, by name."""
     if gate.metric in COUNTED_METRICS:
-        counted = [(counted_n(gate, part), part) for part in counted_parts(gate, samples)]
+        counted = [
+            (counted_n(gate, part), part)
+            for part in counted_parts(gate, samples)
+            if gate.holds_for(part.name)
+        ]
         return {part.name: (n, partial(counted_bounds, gate, part, at=at)) for n, part in counted if n}
-    parts = score_parts(gate, samples)
+    parts = [part for part in score_parts(gate, samples) if gate.holds_for(part.name)]
     return {part.name: (len(part.scores), partial(score_bounds, gate, part, at=at)) for part in parts}
 
 
