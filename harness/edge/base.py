@@ -65,6 +65,8 @@ class Done:
     label_logprobs: Mapping[str, float] | None = None
     """Natural log of P(label + end of turn | prompt), of every label."""
     token_logprobs: tuple[float, ...] | None = None
+    token_texts: tuple[str, ...] | None = None
+    """What each of those tokens writes; a token that holds part of a character has replacement characters."""
     attempts: int = 1
     """2 where the engine's process died under the request and it was asked again."""
     is_truncated: bool = False
