@@ -112,7 +112,7 @@ def _plan(
     if shape.is_tied:
         places.pop(_OUTPUT, None)
     _check_complete(checkpoint, places, family, shape)
-    names = _gguf_names(checkpoint, family, shape, list(places))
+    names = gguf_names(checkpoint, family, shape, list(places))
     factors = arch.rope_factors(rope, shape.head_dim)
     if factors is not None:
         yield _Planned("rope_freqs.weight", factors.shape, False, lambda: factors)
@@ -151,9 +151,14 @@ def _check_complete(
         )
 
 
-def _gguf_names(
+def gguf_names(
     checkpoint: Path, family: arch.Architecture, shape: arch.Shape, names: list[str]
 ) -> dict[str, str]:
+    """Each tensor's name in the file, by its name in the checkpoint.
+
+    Raises:
+        ModelError: some have no place in GGUF.
+    """
     import gguf
 
     kinds = {name: kind for kind, name in gguf.MODEL_ARCH_NAMES.items()}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import re
 import resource
 import sys
 from collections.abc import Callable
@@ -17,9 +15,6 @@ from harness.models.prompts import PromptTooLong, common_prefix, fit
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-_FALLBACK = re.compile(r"(\d+) of (\d+) tensor\(s\) required fallback")
-_PROGRESS = re.compile(r"^\[\s*(\d+)/\s*(\d+)\]")
 
 
 class Forward(Protocol):
@@ -40,7 +35,9 @@ class Kernels:
     def answer(self, op: str, fields: dict[str, Any]) -> tuple[dict[str, Any], bytes | memoryview]:
         """Reply and payload of one request."""
         if op == "quantize":
-            return self._quantize(**fields), b""
+            from harness.export.quantizer import run_quantizer
+
+            return run_quantizer(self._report, **fields), b""
         if op == "open_gguf":
             self._forward = GgufForward(**fields)
             return {}, b""
@@ -58,7 +55,24 @@ class Kernels:
         if op == "encode":
             assert self._words is not None
             return {"ids": self._words.encode(**fields)}, b""
+        if op in ("imatrix", "imatrix_torch"):
+            return self._imatrix(op, **fields)
         raise ModelError(f"no operation {op!r}")
+
+    def _imatrix(
+        self, op: str, path: str, texts: list[list[int]], threads: int
+    ) -> tuple[dict[str, Any], bytes]:
+        import numpy as np
+
+        from harness.export.imatrix_eval import see_llama, see_torch
+
+        see, method = (see_llama, "llama.cpp") if op == "imatrix" else (see_torch, "torch")
+        sums = see(self._report, path, texts, threads)
+        fields = {
+            "names": list(sums), "lengths": [len(part) for part in sums.values()], "method": method,
+            "tokens": sum(map(len, texts)),
+        }  # fmt: skip
+        return fields, np.concatenate(list(sums.values())).astype("<f8").tobytes()
 
     def _logits(self, ids: list[int], first: int) -> tuple[dict[str, Any], memoryview]:
         import numpy as np
@@ -66,30 +80,6 @@ class Kernels:
         assert self._forward is not None
         values = np.ascontiguousarray(self._forward.logits(ids, first), dtype="<f4")
         return {"shape": values.shape, "peak_mb": peak_mb()}, values.data.cast("B")
-
-    def _quantize(self, source: str, out: str, ftype: int, threads: int) -> dict[str, Any]:
-        from llama_cpp import llama_cpp as low
-
-        found = {"fallback": 0, "tensors": 0}
-
-        def read_log(_level: int, text: bytes, _user: Any) -> None:
-            line = text.decode("utf-8", "replace")
-            sys.stderr.write(line)
-            if progress := _PROGRESS.match(line.strip()):
-                found["tensors"] = int(progress[2])
-                self._report(int(progress[1]), int(progress[2]))
-            if fallback := _FALLBACK.search(line):
-                found["fallback"], found["tensors"] = int(fallback[1]), int(fallback[2])
-
-        callback = low.llama_log_callback(read_log)  # kept alive: llama.cpp calls it from C
-        low.llama_log_set(callback, ctypes.c_void_p(0))
-        parameters = low.llama_model_quantize_default_params()
-        parameters.ftype, parameters.nthread = ftype, threads
-        code = low.llama_model_quantize(source.encode(), out.encode(), ctypes.byref(parameters))
-        sys.stderr.flush()
-        if code != 0:
-            raise ModelError(f"{source}: llama.cpp refused to quantize it (code {code})")
-        return found
 
 
 def peak_mb() -> float:
