@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from harness.data.check_gates import check_gates
+from harness.data.check_plan import check_plan
 from harness.data.check_suite import Checked, check_suite
 from harness.data.overlap import Overlap, find_overlaps
 from harness.errors import Problem, SpecError
@@ -56,8 +57,9 @@ def _check_document(yaml: YamlDocument, data_root: Path | None) -> list[Problem]
 def _check_recipe(yaml: YamlDocument, data_root: Path | None) -> list[Problem]:
     """Problems of the recipe as far as it can be read, so that one mistake hides no other."""
     problems: list[Problem] = []
+    recipe: Recipe | None = None
     try:
-        validate(yaml, Recipe)
+        recipe = validate(yaml, Recipe)
     except SpecError as error:
         problems += error.problems
     suites, has_all = _check_suites(yaml, data_root, problems)
@@ -69,6 +71,9 @@ def _check_recipe(yaml: YamlDocument, data_root: Path | None) -> list[Problem]:
         problem for index, checked in suites.items() for problem in _ungradable(yaml, index, checked)
     ]
     problems += check_gates(yaml, list(suites.values()), _quants(yaml), knows_all_suites=has_all)
+    if recipe is not None:
+        read = [suites[at] for at in sorted(suites)]
+        problems += check_plan(yaml, recipe, read, data_root, knows_all_suites=has_all)
     if 0 in suites and (first := suites[0]).suite is not None:
         problems += _check_training(yaml, first.suite, first)
     return sorted(problems, key=lambda problem: (problem.file != yaml.file, problem.file, problem.line or 0))

@@ -18,8 +18,9 @@ _ESCAPES = str.maketrans({char: f"\\{char}" for char in "\\`*[]<>|"})
 def model_card(model_file: str, contents: ReleaseContents) -> str:
     """The card in Markdown."""
     sections = (
-        _about(contents), _use(contents), _notes(contents), _waived(contents), _rules(contents), _slices(contents),
-        _stages(contents), _files(contents), _fidelity(contents), _lineage(contents), _running(model_file),
+        _about(contents), _use(contents), _notes(contents), _waived(contents), _deviations(contents),
+        _rules(contents), _slices(contents), _stages(contents), _files(contents), _fidelity(contents),
+        _lineage(contents), _running(model_file),
     )  # fmt: skip
     return "\n\n".join("\n".join(lines) for section in sections if (lines := list(section))) + "\n"
 
@@ -65,6 +66,15 @@ def _waived(contents: ReleaseContents) -> Iterator[str]:
                 for rule, waiver in waived
             ),
         )  # fmt: skip
+
+
+def _deviations(contents: ReleaseContents) -> Iterator[str]:
+    """What the domain or the constraints oblige and the recipe does not do."""
+    deviations = contents.recipe.get("deviations") or ()
+    if deviations:
+        yield "## Deviations: obliged, and not done"
+        yield ""
+        yield from _table(("obligation", "why not"), ((one["from"], one["because"]) for one in deviations))
 
 
 def _rules(contents: ReleaseContents) -> Iterator[str]:

@@ -63,10 +63,11 @@ def _from_constraints(constraints: Constraints) -> Iterator[tuple[str, str]]:
             yield name, "consequence: high"
     if constraints.knowledge == "changing":
         yield "replaceable_knowledge", "knowledge: changing"
-    yield "groups", "every domain"
 
 
 def _from_domain(domain: Domain) -> Iterator[tuple[str, str]]:
+    if domain != "shared":
+        yield "groups", "every domain"
     yield from ((name, f"domain: {domain}") for name in DOMAIN_OBLIGATIONS[domain])
 
 

@@ -110,7 +110,7 @@ def _hint(details: ErrorDetails) -> str:
 
 def _unknown_key(model: type[BaseModel], loc: Loc) -> str:
     parent = _annotation(model, loc[:-1])
-    known = list(getattr(parent, "model_fields", {}))
+    known = [field.alias or name for name, field in getattr(parent, "model_fields", {}).items()]
     close = nearest(str(loc[-1]), known)
     return f"no such key; nearest: {close}" if close else f"no such key; allowed: {', '.join(known)}"
 
@@ -123,7 +123,8 @@ def _annotation(model: Any, loc: Loc) -> Any:
     for part in loc:
         here = _unwrapped(here)
         if isinstance(here, type) and issubclass(here, BaseModel):
-            field = here.model_fields.get(str(part))
+            by_alias = {field.alias or name: field for name, field in here.model_fields.items()}
+            field = by_alias.get(str(part))
             here = None if field is None else _with_metadata(field.annotation, field.metadata)
         else:
             here = get_args(here)[1 if get_origin(here) is dict else 0] if get_args(here) else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from harness.specs.base import Document
 from harness.specs.device import Device
@@ -61,6 +61,17 @@ class Export(Document):
     """Largest mean KL of a quant from the f16 file, in nats a token."""
 
 
+class Deviation(Document):
+    """An obligation that the recipe does not meet, and why; the release carries it."""
+
+    model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
+
+    from_: Annotated[str, Field(alias="from")]
+    """The obligation's name, such as `coverage`; `harness check` says which ones are open."""
+    because: Annotated[str, Field(min_length=12)]
+    """Why it does not hold here, in words for a person who relies on the release."""
+
+
 class Recipe(Document):
     """A whole release, from data to a gated GGUF."""
 
@@ -69,6 +80,8 @@ class Recipe(Document):
     domain: Domain
     description: str = ""
     constraints: Constraints = Constraints()
+    deviations: tuple[Deviation, ...] = ()
+    """Obligations of the domain and the constraints that the recipe does not meet, each with its reason."""
     base: str
     """`embedded:smollm2-135m`, a hub id, a folder with safetensors, or a GGUF file."""
     suites: Annotated[tuple[str, ...], Field(min_length=1)]

@@ -29,7 +29,7 @@ prompt:
 
 RECIPE = """\
 recipe: demo
-domain: legal
+domain: shared
 base: embedded:smollm2-135m
 suites: [clauses.yaml]
 gates:
