@@ -6,28 +6,26 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.jobs.store import RunInfo, RunState
 from harness.tui import keys
 from harness.tui.commands import Commands
 from harness.tui.context import BOARD, DIFF, EXPORT, HELP, LIVE, REVIEW, SAMPLES, START, TRAIN, Context
 from harness.tui.jobs import Jobs
+from harness.tui.screens.all import Screens
 from harness.tui.screens.base import Effect, Screen
-from harness.tui.screens.board import BoardScreen
-from harness.tui.screens.diff import DiffScreen
-from harness.tui.screens.export import ExportScreen
-from harness.tui.screens.help import HelpScreen
-from harness.tui.screens.live import LiveScreen
-from harness.tui.screens.review import ReviewScreen
-from harness.tui.screens.samples import SamplesScreen
-from harness.tui.screens.start import StartScreen
-from harness.tui.screens.train import TrainScreen
 from harness.tui.twins import twin_of_screen
 from harness.tui.views.board import title_right
 from harness.tui.views.cells import Line, Span, line
 from harness.tui.views.folders import LINES_A_LOOK, Home, RunFolder
 from harness.tui.views.frame import CHROME_ROWS, frame
-from harness.tui.views.palette import matches, palette_body
+
+if TYPE_CHECKING:
+    from harness.tui.screens.board import BoardScreen
+    from harness.tui.screens.diff import DiffScreen
+    from harness.tui.screens.review import ReviewScreen
+    from harness.tui.screens.samples import SamplesScreen
 
 RUNS_S = 1.0
 """How often the list of runs is read."""
@@ -58,28 +56,27 @@ class Desk:
         self._message_s = 0.0
         self._before_help = BOARD
         self._palette: str | None = None
-        self.board, self.samples, self.diff = BoardScreen(self), SamplesScreen(self), DiffScreen(self)
-        self.review = ReviewScreen(self)
-        others: tuple[Screen, ...] = (
-            LiveScreen(self),
-            TrainScreen(self),
-            ExportScreen(self),
-            HelpScreen(self),
-        )
-        found: tuple[Screen, ...] = (
-            self.board,
-            self.samples,
-            self.diff,
-            self.review,
-            StartScreen(self),
-            *others,
-        )
-        self.screens = {screen.name: screen for screen in found}
-        self._forget()
+        self.screens = Screens(self)
 
     def _forget(self) -> None:
-        for screen in self.screens.values():
+        for screen in self.screens.made():
             screen.forget()
+
+    @property
+    def board(self) -> BoardScreen:
+        return self.screens.board
+
+    @property
+    def samples(self) -> SamplesScreen:
+        return self.screens.samples
+
+    @property
+    def diff(self) -> DiffScreen:
+        return self.screens.diff
+
+    @property
+    def review(self) -> ReviewScreen:
+        return self.screens.review
 
     @property
     def here(self) -> Screen:
@@ -187,6 +184,8 @@ class Desk:
     def body(self, cells: int, rows: int) -> list[Line]:
         """The screen between its frame's lines."""
         if self._palette is not None:
+            from harness.tui.views.palette import palette_body
+
             return palette_body(self.context(), self._palette, cells, rows)
         return self.here.body(cells, rows)
 
@@ -286,6 +285,8 @@ class Desk:
         if self._palette is None:
             self.here.submitted(text)
             return Effect()
+        from harness.tui.views.palette import matches
+
         found, self._palette = matches(self.context(), text), None
         return self.press(found[0].keys[0]) if found else Effect()
 

@@ -21,6 +21,7 @@ from harness.tui.views import numbers, verdicts
 from harness.tui.views.bars import Axis, Series, axis_for, axis_title, interval_bar, plot, progress_bar
 from harness.tui.views.board import board_body, board_of
 from harness.tui.views.cells import line_width, plain
+from harness.tui.views.curve import Curve
 from harness.tui.views.folders import Home, RunFolder, stage_order
 from harness.tui.views.live import slice_rows
 from harness.tui.views.matrix import Cursor, matrix_of, planned_stages, short_name
@@ -205,7 +206,7 @@ def test_a_journal_is_folded_into_steps_and_curves(finished: FakeRun) -> None:
 
     assert progress.n_done == len(progress.steps) == 12
     assert progress.active is None
-    assert len(progress.training.losses) == 60
+    assert [step for step, _ in progress.training.losses.points()] == list(range(1, 61))
     assert [step for step, _ in progress.training.held_out] == [20, 40, 60]
     assert progress.evaluations["q4_0", SUITE].done == 640
     assert progress.ended is not None
@@ -215,7 +216,7 @@ def test_a_resumed_training_takes_back_what_came_after_its_checkpoint() -> None:
     progress = Progress()
     for step in (1, 2, 3, 4, 3, 4):
         progress.apply(Event(step, 0.0, "train.step", {"step": step, "loss": 5.0 - step, "of": 9}))
-    assert progress.training.losses == [(1, 4.0), (2, 3.0), (3, 2.0), (4, 1.0)]
+    assert progress.training.losses.points() == [(1, 4.0), (2, 3.0), (3, 2.0), (4, 1.0)]
 
 
 def test_a_step_that_was_stopped_is_not_active() -> None:
@@ -226,15 +227,36 @@ def test_a_step_that_was_stopped_is_not_active() -> None:
     assert progress.steps["train"].state == "stopped"
 
 
-def test_a_very_long_training_keeps_a_bounded_number_of_points(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.tui.views.progress.MAX_POINTS", 100)
-    progress = Progress()
-    for step in range(1000):
-        progress.apply(Event(step, 0.0, "train.step", {"step": step, "loss": 1.0}))
-    steps = [step for step, _ in progress.training.losses]
-    assert len(steps) <= 101
-    assert steps == sorted(steps)
-    assert steps[-1] == 999
+@given(
+    heights=st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=400),
+    most=st.integers(2, 40),
+)
+def test_a_curve_of_any_length_keeps_its_extremes_in_bounded_room(heights: list[float], most: int) -> None:
+    curve = Curve()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("harness.tui.views.curve.MAX_BUCKETS", most)
+        for x, y in enumerate(heights):
+            curve.append(x, y)
+    points = curve.points()
+    assert set(points) <= set(enumerate(heights))
+    assert [x for x, _ in points] == sorted({x for x, _ in points})
+    assert {min(heights), max(heights)} <= {y for _, y in points}
+    assert points[-1] == (len(heights) - 1, heights[-1])
+    assert len(points) <= 2 * most + 1
+
+
+@given(heights=st.lists(st.floats(-10, 10), max_size=200), back=st.integers(0, 220), most=st.integers(2, 40))
+def test_a_curve_that_goes_back_forgets_what_came_after(heights: list[float], back: int, most: int) -> None:
+    curve = Curve()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("harness.tui.views.curve.MAX_BUCKETS", most)
+        for x, y in enumerate(heights):
+            curve.append(x, y)
+        curve.cut_back(back)
+        assert all(x < back for x, _ in curve.points())
+        curve.append(1000, 3.0)
+    assert curve.points()[-1] == (1000, 3.0)
+    assert curve.last_x == 1000
 
 
 values = (
@@ -627,3 +649,43 @@ def test_a_sample_shows_all_that_was_measured_on_it() -> None:
     assert "number 0.000 · judge 0.250" in text
     assert "mean_logprob -0.500 · p_true 0.800" in text
     assert "nan" not in text
+
+
+def test_lines_of_any_kind_are_filtered_as_they_are_indexed(tmp_path: Path) -> None:
+    path = tmp_path / "samples.jsonl"
+    wanted = [
+        b'{"id": "a", "output": "Needle"}',
+        b'{"batch": "needle"}',
+        b'{"output": "needle {\\"batch\\": 1}"}',
+    ]
+    other = [
+        b"",
+        b'{"id": "b", "label_probs": {"needle": 1.0}}',
+        b'{"id": "c", "label_probs": {"needle"',
+        b"needle",
+    ]
+    path.write_bytes(
+        b"\n".join(
+            [b'{"header": {}}', *other, b'{"batch": 0, "n": 4}', *wanted, b'{"batch": 1, "n": 3}', b""]
+        )
+    )
+    listed = SampleList(SampleIndex(path), Filter("needle"))
+    listed.look_at_all()
+    held = [listed.index.raw(at).rstrip(b"\n") for at in (listed[place] for place in range(len(listed)))]
+    assert len(listed.index) == 7
+    assert held == [line for line in wanted if b"Needle" in line or b"output" in line]
+
+
+def test_long_lines_are_filtered_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.tui.views.samples.BYTES_A_LOOK", 3000)
+    path = tmp_path / "samples.jsonl"
+    lines = [json.dumps({"id": str(at), "output": "x" * 1000 + "end" * (at % 2)}) for at in range(20)]
+    path.write_text("\n".join([*lines, '{"batch": 0, "n": 20}']) + "\n")
+    listed = SampleList(SampleIndex(path), Filter("end"))
+    looks = 1
+    while listed.look():
+        looks += 1
+    assert looks >= 7
+    assert [listed.index.data(listed[place])["id"] for place in range(len(listed))] == [
+        str(at) for at in range(1, 20, 2)
+    ]

@@ -31,12 +31,13 @@ class Screen:
 
     def __init__(self, desk: Desk) -> None:
         self.desk = desk
+        self.forget()
 
     def enter(self) -> None:
         """The person opens the screen."""
 
     def forget(self) -> None:
-        """Another run was chosen."""
+        """The screen is made, or another run was chosen."""
 
     def look(self) -> bool:
         """Reads what is new while the screen is shown; whether there is more to read at once."""

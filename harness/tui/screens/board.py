@@ -12,7 +12,6 @@ from harness.tui.views import verdicts
 from harness.tui.views.board import Board, board_body, board_of
 from harness.tui.views.cells import Line
 from harness.tui.views.matrix import Cursor, Matrix, deciding_rule, matrix_of
-from harness.tui.views.samples import Filter
 
 
 class BoardScreen(Screen):
@@ -98,6 +97,8 @@ class BoardScreen(Screen):
 
     def _open_stage(self) -> None:
         """The failing samples of the slice that decided the stage under the cursor."""
+        from harness.tui.views.samples import Filter
+
         folder = self.desk.folder
         if folder is None or not self.matrix.stages:
             return

@@ -12,7 +12,8 @@ from harness.jobs.journal import Tail
 from harness.jobs.store import FINAL, RunInfo, RunState, describe_run, runs_folder
 from harness.tui.views.progress import Progress
 
-LINES_A_LOOK = 5000
+LINES_A_LOOK = 2000
+"""Some 20 ms of work: a key waits so long at most, and the next look follows at once where there is more."""
 CHAIN = (
     "base", "adapter", "merged", "f16", "q8_0", "q6_k", "q5_k_m", "q5_0", "q4_k_m", "q4_0", "q3_k_m", "q2_k", "edge",
 )  # fmt: skip

@@ -289,7 +289,7 @@ def _picture(training: Training, cells: int, rows: int, now_s: float) -> list[Li
     drawn = training.picture
     if drawn is not None and drawn[0] == (cells, rows) and 0 <= now_s - drawn[1] < PLOT_S:
         return drawn[2]
-    series = [Series(training.losses, "curve"), Series(training.held_out, "curve-2", glyph="○")]
+    series = [Series(training.losses.points(), "curve"), Series(training.held_out, "curve-2", glyph="○")]
     lines = plot(series, cells, rows)
     training.picture = ((cells, rows), now_s, lines)
     return lines

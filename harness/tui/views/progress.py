@@ -9,11 +9,10 @@ from typing import Any
 
 from harness.jobs.journal import Event
 from harness.tui.views.cells import Line
+from harness.tui.views.curve import Curve
 from harness.tui.views.numbers import count, number
 
 KEPT_EVENTS = 500
-MAX_POINTS = 200_000
-"""A longer training run loses every other point of its older half."""
 
 
 @dataclass(slots=True)
@@ -55,9 +54,15 @@ class Training:
     """The curves and the last reading."""
 
     of: int | None = None
-    losses: list[tuple[float, float]] = field(default_factory=list)
+    losses: Curve = field(default_factory=Curve)
     held_out: list[tuple[float, float]] = field(default_factory=list)
     checkpoints: list[int] = field(default_factory=list)
+    gates: list[dict[str, Any]] = field(default_factory=list)
+    """What `train.gate` said of each scored checkpoint, the oldest first."""
+    expected: dict[str, Any] = field(default_factory=dict)
+    """`train.estimate`: memory by account, tokens, time."""
+    actual: dict[str, Any] = field(default_factory=dict)
+    """`train.actual`: the same, measured."""
     last: dict[str, Any] = field(default_factory=dict)
     picture: tuple[tuple[int, int], float, list[Line]] | None = None
     """The last plot, its size and when it was drawn: long curves are drawn once a second."""
@@ -67,20 +72,18 @@ class Training:
         at, loss = number(data.get("step")), number(data.get("loss"))
         if at is None:
             return
-        if self.losses and at <= self.losses[-1][0]:
+        if self.losses.last_x is not None and at <= self.losses.last_x:
             self._cut_back(at)
         self.of = count(data.get("of")) or self.of
         self.last = dict(data)
         if loss is not None:
-            self.losses.append((at, loss))
-        if len(self.losses) > MAX_POINTS:
-            half = len(self.losses) // 2
-            self.losses = self.losses[:half:2] + self.losses[half:]
+            self.losses.append(at, loss)
 
     def _cut_back(self, at: float) -> None:
-        self.losses = [point for point in self.losses if point[0] < at]
+        self.losses.cut_back(at)
         self.held_out = [point for point in self.held_out if point[0] < at]
         self.checkpoints = [step for step in self.checkpoints if step < at]
+        self.gates = [gate for gate in self.gates if (number(gate.get("step")) or 0.0) < at]
 
 
 @dataclass(slots=True)
@@ -190,6 +193,21 @@ def _checkpoint(run: Progress, event: Event) -> None:
         run.training.checkpoints.append(at)
 
 
+def _gate(run: Progress, event: Event) -> None:
+    """A checkpoint that is scored again after going back takes the place of the one before."""
+    at, gates = number(event.data.get("step")), run.training.gates
+    run.training.gates = [gate for gate in gates if number(gate.get("step")) != at] + [event.data]
+
+
+def _estimate(run: Progress, event: Event) -> None:
+    run.training.expected = event.data
+
+
+def _actual(run: Progress, event: Event) -> None:
+    found = event.data.get("actual")
+    run.training.actual = found if isinstance(found, dict) else {}
+
+
 def _evaluation(run: Progress, event: Event) -> Evaluation:
     key = (str(event.data.get("stage", "?")), str(event.data.get("suite", "?")))
     run.last_evaluation = key
@@ -241,6 +259,9 @@ _HANDLERS = {
     "train.step": _train_step,
     "train.held_out": _held_out,
     "train.checkpoint": _checkpoint,
+    "train.gate": _gate,
+    "train.estimate": _estimate,
+    "train.actual": _actual,
     "eval.batch": _eval_batch,
     "scorecard": _scorecard,
     "verdict": _verdict,

@@ -8,7 +8,7 @@ import re
 from array import array
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,15 +17,18 @@ from harness.evals.results import Sample
 
 PAGE = 500
 """Samples that are held in memory at once."""
-LINES_A_LOOK = 15_000
+LINES_A_LOOK = 10_000
 """At most a tenth of a second of work on a slow machine: keys wait so long."""
+BYTES_A_LOOK = 16 * 2**20
+"""At most, that a look filters: long lines count more."""
 MAX_LINE_BYTES = 64 * 2**20
 MAX_BATCH = 50_000
 """A file that closes no batch for so long was not written by a run."""
 _SCORE = re.compile(rb'"score": ?(-?[0-9.]+(?:[eE][-+]?[0-9]+)?)[,}\s]')
 _ID = re.compile(rb'\{"id": ?("(?:[^"\\]|\\.)*")')
 _HEADER = b'{"header"'
-_PROBS = re.compile(rb'"label_probs": ?\{[^}]*\}')
+_PROBS = re.compile(rb'"label_probs": ?\{[^}\n]*\}')
+_NO_PROBS = b'"label_probs": {}'
 _BATCH = re.compile(rb'^\{"batch": ?\d+')
 
 
@@ -83,7 +86,7 @@ class SampleIndex:
                 if len(starts) >= limit:
                     return True
                 starts, failed, limit = [], bytearray(), limit - len(starts)
-            elif not line.startswith(_HEADER):
+            elif not _is_between(line):
                 starts.append(at)
                 failed.append(_is_failure(line))
                 if len(starts) > MAX_BATCH:
@@ -118,12 +121,32 @@ class SampleIndex:
             self._ids.append(json.loads(found[1]) if found else self.data(index).get("id"))
         return self._ids.index(sample) if sample in self._ids else None
 
+    def reach(self, first: int, limit: int) -> int:
+        """How far a look from `first` on goes: so many samples, or so many bytes, and one at least."""
+        last = min(len(self), first + limit)
+        if first >= last:
+            return last
+        within = bisect_left(self._starts, self._starts[first] + BYTES_A_LOOK, first, last)
+        return max(first + 1, within)
+
+    def block(self, first: int, last: int) -> bytes:
+        """The lines of the samples from `first` up to `last`, with what stands between them."""
+        end = self._starts[last] if last < len(self) else self._end
+        with self.path.open("rb") as file:
+            file.seek(self._starts[first])
+            return file.read(end - self._starts[first])
+
     def lines(self, indices: Sequence[int]) -> Iterator[tuple[int, bytes]]:
         """The samples' lines, in the order of the file."""
         with self.path.open("rb") as file:
             for index in indices:
                 file.seek(self._starts[index])
                 yield index, file.readline(MAX_LINE_BYTES)
+
+
+def _is_between(line: bytes) -> bool:
+    """Whether the line is none of a sample: the header, or one that closes a batch."""
+    return line.startswith(_HEADER) or (line.startswith(b'{"batch"') and _BATCH.match(line) is not None)
 
 
 def parse(line: bytes) -> dict[str, Any]:
@@ -162,16 +185,22 @@ class Filter:
     def terms(self) -> tuple[str, ...]:
         return tuple(self.text.casefold().split())
 
-    def accepts(self, line: bytes) -> bool:
-        """Whether the sample holds every term."""
+    def places(self, block: bytes) -> Iterator[int]:
+        """Which of the sample lines in these bytes hold every term, counted from 0."""
         terms = self.terms
         # Every line names every label: without this each would hold a label that is looked for.
-        folded = _PROBS.sub(b"", line).lower()
-        # What is not in the bytes of the line is not in its values: most lines need not be parsed.
-        if any(part.encode() not in folded for term in terms if (part := _plain_part(term))):
-            return False
-        data = parse(line)
-        return all(_holds(data, term) for term in terms)
+        lines = _PROBS.sub(_NO_PROBS, block.removesuffix(b"\n"))
+        # What is not in the bytes of a line is not in its values: most lines need not be parsed.
+        parts = [part.encode() for term in terms if (part := _plain_part(term))]
+        place = -1
+        for line, folded in zip(lines.split(b"\n"), lines.lower().split(b"\n"), strict=True):
+            if _is_between(line):
+                continue
+            place += 1
+            if all(part in folded for part in parts):
+                data = parse(line)
+                if all(_holds(data, term) for term in terms):
+                    yield place
 
 
 def _plain_part(term: str) -> str:
@@ -234,22 +263,18 @@ class SampleList:
         more = self.index.look(limit)
         if self._checked > len(self.index):
             self._forget()
-        last = min(len(self.index), self._checked + limit)
-        indices = [
-            i
-            for i in range(self._checked, last)
-            if not self.wanted.is_failures_only or self.index.is_failure(i)
-        ]
-        found = self._holding(indices)
+        last = self.index.reach(self._checked, limit)
+        found = self._holding(self._checked, last)
         self._matches.extend(found)
         self._n_failures += sum(self.index.is_failure(index) for index in found)
         self._checked = last
         return more or last < len(self.index)
 
-    def _holding(self, indices: list[int]) -> list[int]:
-        if not self.wanted.terms:
-            return indices
-        return [index for index, line in self.index.lines(indices) if self.wanted.accepts(line)]
+    def _holding(self, first: int, last: int) -> list[int]:
+        found: Iterable[int] = range(first, last)
+        if self.wanted.terms and first < last:
+            found = [first + place for place in self.wanted.places(self.index.block(first, last))]
+        return [at for at in found if not self.wanted.is_failures_only or self.index.is_failure(at)]
 
     def look_at_all(self) -> None:
         """Reads to the end at once."""
