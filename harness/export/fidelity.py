@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol, Self
 
 from harness.errors import ModelError
 from harness.export.native import Native, NativeCrash
@@ -38,6 +38,8 @@ class Source(NamedTuple):
     path: Path
     adapter: Path | None = None
     nf4: bool = False
+    cache: str = "f16"
+    """Type of a GGUF's keys and values."""
 
     @property
     def is_gguf(self) -> bool:
@@ -118,6 +120,23 @@ def compare(
     )
 
 
+def compare_with(
+    reference: Reference, child: Path, items: Sequence[Item], *, threads: int = 2, cache: str = "f16"
+) -> Fidelity:
+    """As `compare`, with a parent whose answers lie on disk already; `cache` is the type of keys and values.
+
+    Raises:
+        ModelError: the child can't be loaded, or differs from the parent in vocabulary.
+    """
+    started = time.monotonic()
+    now = read_conversations(Source(child), items)
+    return Fidelity(
+        reference.divergence(Source(child, cache=cache), threads=threads),
+        compare_ids(reference.conversations, now, items),
+        time.monotonic() - started,
+    )
+
+
 def _source(stage: Source | Path) -> Source:
     return stage if isinstance(stage, Source) else Source(stage)
 
@@ -142,9 +161,10 @@ def read_conversations(stage: Source, items: Sequence[Item]) -> Conversations:
     from harness.export.kernels import conversation_ids
     from harness.models.chat import load_chat
 
-    chat = load_chat(stage.path)
+    chat = load_chat(stage.path, needs_template=any(item.prompt.text is None for item in items))
     ids = [
-        conversation_ids(item.prompt, item.answer, chat.render, chat.encode, chat.end_id) for item in items
+        conversation_ids(item.prompt, item.answer, chat.render, chat.encode, chat.text_ids, chat.end_id)
+        for item in items
     ]
     return Conversations(ids, chat.template, chat.end_id)
 
@@ -159,6 +179,7 @@ def _gguf_conversations(path: Path, items: Sequence[Item]) -> Conversations:
                 answer=item.answer,
                 max_tokens=item.prompt.max_tokens,
                 over_length=item.prompt.over_length,
+                text=item.prompt.text,
             ).fields["ids"]
             for item in items
         ]
@@ -187,23 +208,90 @@ def divergence(
     Raises:
         ModelError: no text, a stage that can't be loaded or died, different vocabularies.
     """
-    import numpy as np
-
     spans = _spans(texts, max_tok)
-    context_tok = max((len(ids) for ids, _ in spans), default=0)
-    if not context_tok:
-        raise ModelError("no text to compare on: every conversation is over its budget, or there is none")
     found: list[_Positions] = []
-    with _Runner(parent, threads, context_tok) as before, _Runner(child, threads, context_tok) as now:
+    with _Runner(parent, threads, _longest(spans)) as before, _Runner(child, threads, _longest(spans)) as now:
         for ids, first in spans:
             found.append(_positions(before.logits(ids, first), now.logits(ids, first)))
         peaks = before.peak_mb, now.peak_mb
+    return _summed(found, peaks)
+
+
+def _longest(spans: Sequence[tuple[list[int], int]]) -> int:
+    longest = max((len(ids) for ids, _ in spans), default=0)
+    if not longest:
+        raise ModelError("no text to compare on: every conversation is over its budget, or there is none")
+    return longest
+
+
+def _summed(found: Sequence[_Positions], peaks: tuple[float, float]) -> Divergence:
+    import numpy as np
+
     kl = np.concatenate([part.kl for part in found])
     same = np.concatenate([part.is_top_same for part in found])
     return Divergence(
-        n_texts=len(spans), n_tok=len(kl), mean_kl=float(kl.mean()), p99_kl=float(np.quantile(kl, 0.99)),
+        n_texts=len(found), n_tok=len(kl), mean_kl=float(kl.mean()), p99_kl=float(np.quantile(kl, 0.99)),
         max_kl=float(kl.max()), top1=float(same.mean()), parent_peak_mb=peaks[0], child_peak_mb=peaks[1],
     )  # fmt: skip
+
+
+class Reference:
+    """A parent's logits on disk, so that many children are compared with one run of it.
+
+    float32, shape (positions, vocabulary): 300 MB for 1,536 positions of 49,152 tokens. Use it in a `with` block,
+    which removes the file at its end.
+    """
+
+    def __init__(
+        self,
+        parent: Source,
+        items: Sequence[Item],
+        path: Path,
+        *,
+        threads: int = 2,
+        max_tok: int = DEFAULT_MAX_TOK,
+    ) -> None:
+        """Runs the parent over the items and writes `path`.
+
+        Raises:
+            ModelError: the parent can't be loaded, or no item fits its budget.
+        """
+        self.conversations = read_conversations(parent, items)
+        self.spans = _spans([ids for ids in self.conversations.ids if ids is not None], max_tok)
+        self._path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _Runner(parent, threads, _longest(self.spans)) as runner, path.open("wb") as file:
+            for ids, first in self.spans:
+                logits = runner.logits(ids, first)
+                self._vocabulary = logits.shape[1]
+                logits.tofile(file)
+            self._peak_mb = runner.peak_mb
+
+    def divergence(self, child: Source, *, threads: int = 2) -> Divergence:
+        """How far the child's next-token distributions are from the parent's.
+
+        Raises:
+            ModelError: the child can't be loaded, died, or differs in vocabulary.
+        """
+        found: list[_Positions] = []
+        with _Runner(child, threads, _longest(self.spans)) as runner, self._path.open("rb") as file:
+            for ids, first in self.spans:
+                found.append(_positions(self._next(file, len(ids) - first), runner.logits(ids, first)))
+            peaks = self._peak_mb, runner.peak_mb
+        return _summed(found, peaks)
+
+    def _next(self, file: BinaryIO, rows: int) -> NDArray[np.float32]:
+        import numpy as np
+
+        return np.fromfile(file, np.float32, rows * self._vocabulary).reshape(rows, self._vocabulary)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._path.unlink(missing_ok=True)
 
 
 def _spans(texts: Sequence[Sequence[int]], max_tok: int) -> list[tuple[list[int], int]]:
@@ -265,7 +353,7 @@ class _Runner:
             if self._source.is_gguf:
                 native.call(
                     "open_gguf", path=path, threads=self._threads, context_tok=self._context_tok,
-                    is_repacked=self._is_repacked,
+                    is_repacked=self._is_repacked, cache=self._source.cache,
                 )  # fmt: skip
             else:
                 adapter = str(self._source.adapter.resolve()) if self._source.adapter else None
@@ -294,6 +382,10 @@ class _Runner:
         self.peak_mb = float(reply.fields["peak_mb"])
         return np.frombuffer(reply.payload, dtype="<f4").reshape(reply.fields["shape"])
 
+    def speed(self, prompt_tok: int, decode_tok: int) -> dict[str, float]:
+        """What the child says of its own clock."""
+        return dict(self._native.call("speed", prompt_tok=prompt_tok, decode_tok=decode_tok).fields)
+
     def __enter__(self) -> Self:
         return self
 
@@ -301,3 +393,23 @@ class _Runner:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._native.close()
+
+
+class Speed(NamedTuple):
+    """How fast a file runs here, alone in a process; the best of a few tries, so that other work counts less."""
+
+    prompt_tok_s: float
+    decode_ms: float
+    """A token, written one after another after a prompt."""
+
+
+def measure_speed(path: Path, *, threads: int = 2, prompt_tok: int = 128, decode_tok: int = 16) -> Speed:
+    """The speed of a GGUF on ids that mean nothing: no kernel's time depends on them.
+
+    Raises:
+        ModelError: it can't be loaded.
+    """
+    with _Runner(Source(path), threads, prompt_tok + decode_tok) as runner:
+        runner.logits([1, 2, 3], 2)  # finds out which kernels work, and warms them up
+        found = runner.speed(prompt_tok, decode_tok)
+    return Speed(found["prompt_tok_s"], found["decode_ms"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,6 +16,10 @@ from harness.models.prompts import PromptTooLong, common_prefix, fit
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+
+CACHE_TYPES = {"f32": 0, "f16": 1, "q8_0": 8, "q5_1": 7, "q5_0": 6, "q4_1": 3, "q4_0": 2}
+"""Type of keys and values → ggml's number for it."""
 
 
 class Forward(Protocol):
@@ -55,9 +60,27 @@ class Kernels:
         if op == "encode":
             assert self._words is not None
             return {"ids": self._words.encode(**fields)}, b""
+        if op == "speed":
+            return self._speed(**fields), b""
         if op in ("imatrix", "imatrix_torch"):
             return self._imatrix(op, **fields)
         raise ModelError(f"no operation {op!r}")
+
+    def _speed(self, prompt_tok: int, decode_tok: int, tries: int = 3) -> dict[str, float]:
+        """Tokens a second of a prompt, and milliseconds a token written after it; the best of the tries."""
+        assert isinstance(self._forward, GgufForward)
+        prompt_s, decode_s = float("inf"), float("inf")
+        for start in range(tries):
+            ids = [2 + start + at for at in range(prompt_tok)]  # none begins like the one before
+            began = time.perf_counter()
+            self._forward.logits(ids, prompt_tok - 1)
+            prompt_s = min(prompt_s, time.perf_counter() - began)
+            for _ in range(decode_tok):
+                ids = [*ids, 1]
+                began = time.perf_counter()
+                self._forward.logits(ids, len(ids) - 1)
+                decode_s = min(decode_s, time.perf_counter() - began)
+        return {"prompt_tok_s": prompt_tok / prompt_s, "decode_ms": decode_s * 1000.0}
 
     def _imatrix(
         self, op: str, path: str, texts: list[list[int]], threads: int
@@ -99,7 +122,9 @@ def peak_mb() -> float:
 class GgufForward:
     """A GGUF through llama.cpp's low-level API. What two sequences in a row begin with is computed once."""
 
-    def __init__(self, path: str, threads: int, context_tok: int, is_repacked: bool) -> None:
+    def __init__(
+        self, path: str, threads: int, context_tok: int, is_repacked: bool, cache: str = "f16"
+    ) -> None:
         from llama_cpp import llama_cpp as low
 
         self._low = low
@@ -112,9 +137,10 @@ class GgufForward:
         parameters = low.llama_context_default_params()
         parameters.n_ctx = parameters.n_batch = context_tok
         parameters.n_threads = parameters.n_threads_batch = threads
+        parameters.type_k = parameters.type_v = CACHE_TYPES[cache]
         self._context = low.llama_init_from_model(self._model, parameters)
         if not self._context:
-            raise ModelError(f"{path}: llama.cpp can't make a context of {context_tok} tokens")
+            raise ModelError(f"{path}: llama.cpp can't make a context of {context_tok} tokens in {cache}")
         self._context_tok = context_tok
         self._vocabulary = low.llama_vocab_n_tokens(low.llama_model_get_vocab(self._model))
         self._kept: list[int] = []
@@ -225,17 +251,32 @@ class Words:
         return {name: text.decode("utf-8", "replace") for name, text in texts.items()}
 
     def conversation(
-        self, messages: list[tuple[str, str]], answer: str, max_tokens: int | None, over_length: str
+        self,
+        messages: list[tuple[str, str]],
+        answer: str,
+        max_tokens: int | None,
+        over_length: str,
+        text: str | None = None,
     ) -> list[int] | None:
         """`conversation_ids` by the file's own template and tokenizer."""
         turns = tuple(Message(role, content) for role, content in messages)
-        return conversation_ids(
-            Prompt(turns, max_tokens, over_length), answer, self.render, self.encode, self.end_id
-        )
+        prompt = Prompt(turns, max_tokens, over_length, text)
+        return conversation_ids(prompt, answer, self.render, self.encode, self.text_ids, self.end_id)
+
+    def text_ids(self, text: str) -> list[int]:
+        """The ids of raw text: the file's BOS before it where the file asks for one; for "" one token all the same."""
+        bos = int(self._low.llama_vocab_bos(self._vocabulary))
+        begin = [bos] if bos >= 0 and self._low.llama_vocab_get_add_bos(self._vocabulary) else []
+        ids = self.encode(text)
+        if ids[: len(begin)] != begin:
+            ids = begin + ids
+        return ids or [bos if bos >= 0 else self.end_id]
 
     def render(self, messages: Any) -> str:
         from harness.models.template import render
 
+        if not self.template:
+            raise ModelError("the file has no chat template, and a conversation needs one")
         return render(self.template, messages, add_generation_prompt=True, tokens=self._tokens)
 
     def encode(self, text: str) -> list[int]:
@@ -254,11 +295,15 @@ def conversation_ids(
     answer: str,
     render: Callable[[Any], str],
     encode: Callable[[str], list[int]],
+    encode_text: Callable[[str], list[int]],
     end_id: int,
 ) -> list[int] | None:
-    """The ids of prompt, answer and end of turn; None for a prompt over its budget."""
+    """The ids of prompt, answer and end of turn; None for a prompt over its budget.
+
+    `encode_text` is for raw text, and puts before it what the tokenizer begins a text with.
+    """
     try:
-        fitted = fit(prompt, render, encode)
+        fitted = fit(prompt, render, encode, encode_text)
     except PromptTooLong:
         return None
     return [*fitted.ids, *encode(answer), end_id]

@@ -56,6 +56,7 @@ class Vocabulary:
     is_space_added: bool
     """SentencePiece only: a space is put before the text."""
     template: str
+    """Empty where the model was made for raw text only."""
 
 
 def read_vocabulary(
@@ -68,7 +69,7 @@ def read_vocabulary(
     Raises:
         ModelError: no tokenizer, a kind that llama.cpp can't reproduce, or more tokens than embeddings.
     """
-    chat = load_chat(checkpoint)
+    chat = load_chat(checkpoint, needs_template=False)
     # Not tokenizer.json: some tokenizer classes replace parts of it when they load.
     document = json.loads(chat.tokenizer.backend_tokenizer.to_str())
     if document["model"]["type"] != "BPE":
@@ -226,4 +227,5 @@ def write_vocabulary(writer: GGUFWriter, vocabulary: Vocabulary) -> None:
         add_id[name](index)
     writer.add_add_bos_token(vocabulary.is_bos_added)
     writer.add_add_eos_token(vocabulary.is_eos_added)
-    writer.add_chat_template(vocabulary.template)
+    if vocabulary.template:
+        writer.add_chat_template(vocabulary.template)

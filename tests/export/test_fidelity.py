@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,17 +11,30 @@ from harness.errors import ModelError
 from harness.export import architectures
 from harness.export.fidelity import (
     Parity,
+    Reference,
     Source,
     _positions,
     _spans,
     compare,
     compare_ids,
+    compare_with,
     divergence,
+    measure_speed,
     read_conversations,
 )
 from harness.export.gguf import convert
 from harness.export.quantize import quantize
-from tests.export.tiny_models import Item, item, mean_kl, save_adapter, save_checkpoint, torch_logits
+from harness.models.base import Prompt
+from harness.models.chat import load_chat
+from tests.export.tiny_models import (
+    Item,
+    begin_with_bos,
+    item,
+    mean_kl,
+    save_adapter,
+    save_checkpoint,
+    torch_logits,
+)
 
 ITEMS = [
     item("one", "The licensee shall pay 30 dollars.\n\n1. now"),
@@ -111,6 +125,88 @@ def test_another_template_breaks_parity_on_the_items_that_it_changes(llama: Path
     assert found.differ == ("spaced",)
     assert not found.is_template_same
     assert not found.holds
+
+
+@pytest.mark.parametrize("framed", [True, False])
+def test_raw_text_begins_alike_on_both_sides(framed: bool, tmp_path: Path) -> None:
+    checkpoint = save_checkpoint(tmp_path / "model")
+    if framed:
+        begin_with_bos(checkpoint)
+    (checkpoint / "chat_template.jinja").unlink()  # a base model, made for raw text
+    child = convert(checkpoint, tmp_path / "model.gguf", metadata={}).path
+    items = [
+        Item("raw", Prompt((), text="The licensee shall pay 30 dollars"), " now"),
+        Item("empty", Prompt((), text=""), "yes"),
+        Item("cut", Prompt((), 9, "truncate_left", "one two three four five six seven"), " eight"),
+    ]
+
+    found = compare(checkpoint, child, items, threads=1)
+
+    assert found.parity.holds
+    assert found.divergence.mean_kl < 1e-4
+    bos = load_chat(checkpoint, needs_template=False).tokenizer.bos_token_id
+    first = [ids[0] for ids in read_conversations(Source(child), items).ids if ids]
+    assert (set(first) == {bos}) is framed
+
+
+def test_a_conversation_without_a_template_is_an_error(tmp_path: Path) -> None:
+    checkpoint = save_checkpoint(tmp_path / "model")
+    (checkpoint / "chat_template.jinja").unlink()
+    child = convert(checkpoint, tmp_path / "model.gguf", metadata={}).path
+
+    with pytest.raises(ModelError, match="template"):
+        read_conversations(Source(checkpoint), ITEMS)
+    with pytest.raises(ModelError, match="template"):
+        read_conversations(Source(child), ITEMS)
+
+
+def test_a_reference_on_disk_says_what_running_both_says(llama_gguf: Path, tmp_path: Path) -> None:
+    small = quantize(llama_gguf, tmp_path / "q4.gguf", "q4_0", threads=1).path
+    at_once = compare(llama_gguf, small, ITEMS, threads=1, max_tok=70)
+
+    with Reference(Source(llama_gguf), ITEMS, tmp_path / "x.logits", threads=1, max_tok=70) as reference:
+        kept = compare_with(reference, small, ITEMS, threads=1)
+        itself = compare_with(reference, llama_gguf, ITEMS, threads=1)
+
+    assert replace(kept.divergence, parent_peak_mb=0, child_peak_mb=0) == replace(
+        at_once.divergence, parent_peak_mb=0, child_peak_mb=0
+    )
+    assert kept.parity == at_once.parity
+    assert itself.divergence.max_kl == 0.0
+    assert not (tmp_path / "x.logits").exists()
+
+
+def test_a_reference_refuses_a_child_with_another_vocabulary(llama_gguf: Path, tmp_path: Path) -> None:
+    other = convert(
+        save_checkpoint(tmp_path / "other", vocab_size=700), tmp_path / "other.gguf", metadata={}
+    ).path
+
+    with (
+        Reference(Source(llama_gguf), ITEMS, tmp_path / "x.logits", threads=1) as reference,
+        pytest.raises(ModelError, match="vocabulary"),
+    ):
+        reference.divergence(Source(other), threads=1)
+
+
+def test_a_cache_of_fewer_bits_moves_the_distributions_a_little(tmp_path: Path) -> None:
+    checkpoint = save_checkpoint(tmp_path / "model", head_dim=32)  # rows that fill a block of q8_0
+    path = convert(checkpoint, tmp_path / "model.gguf", metadata={}).path
+
+    with Reference(Source(path), ITEMS, tmp_path / "x.logits", threads=1) as reference:
+        kl = {
+            cache: compare_with(reference, path, ITEMS, threads=1, cache=cache).divergence.mean_kl
+            for cache in ("f16", "q8_0")
+        }
+
+    assert kl["f16"] == 0.0
+    assert 0.0 < kl["q8_0"] < 0.1
+
+
+def test_speed_is_a_positive_number_of_tokens(llama_gguf: Path) -> None:
+    found = measure_speed(llama_gguf, threads=1, prompt_tok=16, decode_tok=2)
+
+    assert found.prompt_tok_s > 0
+    assert found.decode_ms > 0
 
 
 def test_another_end_of_turn_breaks_parity(llama: Path, llama_gguf: Path, tmp_path: Path) -> None:

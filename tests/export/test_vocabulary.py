@@ -11,7 +11,7 @@ from harness.errors import ModelError
 from harness.export.gguf import convert
 from harness.export.native import Native
 from harness.models.chat import Chat, load_chat
-from tests.export.tiny_models import CORPUS, save_checkpoint
+from tests.export.tiny_models import CORPUS, begin_with_bos, save_checkpoint
 
 KINDS = ("gpt-2", "smollm", "llama-bpe", "qwen2")
 HARD = (
@@ -63,14 +63,10 @@ def test_the_end_of_turn_is_the_end_of_sequence(llama: Path, llama_gguf: Path, n
 @pytest.mark.parametrize("framed", [True, False])
 def test_the_first_token_is_added_only_where_transformers_adds_it(framed: bool, tmp_path: Path) -> None:
     import gguf
-    from tokenizers.processors import TemplateProcessing
 
     checkpoint = save_checkpoint(tmp_path / "model")
-    tokenizer = load_chat(checkpoint).tokenizer
     if framed:
-        bos = [("<|im_start|>", tokenizer.bos_token_id)]
-        tokenizer.backend_tokenizer.post_processor = TemplateProcessing("<|im_start|> $A", special_tokens=bos)
-        tokenizer.save_pretrained(checkpoint)
+        begin_with_bos(checkpoint)
 
     path = convert(checkpoint, tmp_path / "model.gguf", metadata={}).path
 

@@ -65,6 +65,20 @@ def save_tokenizer(folder: Path, kind: str = "smollm") -> int:
     return len(fast)
 
 
+def begin_with_bos(checkpoint: Path) -> None:
+    """Makes the checkpoint's tokenizer put its BOS before every text."""
+    from tokenizers.processors import TemplateProcessing
+
+    from harness.models.chat import load_chat
+
+    tokenizer = load_chat(checkpoint).tokenizer
+    bos = tokenizer.bos_token
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        f"{bos} $A", special_tokens=[(bos, tokenizer.bos_token_id)]
+    )
+    tokenizer.save_pretrained(checkpoint)
+
+
 def _trained(kind: str) -> Any:
     from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
