@@ -12,7 +12,13 @@ from harness.specs.gate import Gate
 from harness.specs.suite import Domain, Name
 from harness.specs.tune import Tune as Tune
 
-Quant = Literal["q8_0", "q6_k", "q5_k_m", "q5_0", "q4_k_m", "q4_0", "q3_k_m", "q2_k"]
+Quant = Literal[
+    "q8_0", "q6_k", "q5_k_m", "q5_k_s", "q5_0", "q4_k_m", "q4_k_s", "q4_0", "iq4_nl", "iq4_xs", "q3_k_l", "q3_k_m",
+    "q3_k_s", "iq3_m", "iq3_s", "iq3_xs", "iq3_xxs", "q2_k", "q2_k_s", "iq2_m", "iq2_s", "iq2_xs", "iq2_xxs",
+]  # fmt: skip
+NEED_IMATRIX = ("q2_k_s", "iq2_m", "iq2_s", "iq2_xs", "iq2_xxs")
+"""Quants of so few bits that llama.cpp refuses them without an importance matrix."""
+Cache = Literal["f16", "q8_0", "q4_0"]
 
 
 class Constraints(Document):
@@ -56,9 +62,34 @@ class Export(Document):
     """What is written for the edge."""
 
     quants: Annotated[tuple[Quant, ...], Field(min_length=1)] = ("q8_0", "q5_k_m", "q4_k_m", "q4_0")
-    pick: Literal["smallest"] = "smallest"
+    pick: Literal["smallest", "fastest", "best"] = "smallest"
+    """Of the files that pass every rule and fit the device: the smallest, the one that writes a token soonest, or the
+    one nearest to the 16-bit file."""
     max_mean_kl: Annotated[float, Field(gt=0)] = 0.5
     """Largest mean KL of a quant from the f16 file, in nats a token."""
+    imatrix: bool | Literal["auto"] = False
+    """Rounds by what the training split uses. `auto` writes each quant with the importances and without, and keeps
+    the one with the lower KL on the development split."""
+    sensitivity: Annotated[int, Field(ge=0, le=64)] = 0
+    """Groups of tensors that are each rounded alone, to see which hurt most; those get a better type. 0: none."""
+    sensitivity_budget_frac: Annotated[float, Field(gt=0, le=0.5)] = 0.05
+    """Share of a file's size that better types may add."""
+    caches: Annotated[tuple[Cache, ...], Field(min_length=1)] = ("f16", "q8_0")
+    """Types of keys and values that are measured on the picked file, for the engine to choose from."""
+
+    @model_validator(mode="after")
+    def _has_importances(self) -> Export:
+        needy = [quant for quant in self.quants if quant in NEED_IMATRIX]
+        if needy and self.imatrix is False:
+            raise ValueError(f"quants {', '.join(needy)} need importances: set imatrix to auto or true")
+        return self
+
+    @model_validator(mode="after")
+    def _is_one_ladder(self) -> Export:
+        twice = sorted({quant for quant in self.quants if self.quants.count(quant) > 1})
+        if twice:
+            raise ValueError(f"quants names {', '.join(twice)} more than once")
+        return self
 
 
 class Deviation(Document):
