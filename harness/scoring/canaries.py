@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.scoring.citations import read_chunks
+from harness.scoring.clause_terms import fields_of
 from harness.scoring.fields import gold_objects
 from harness.scoring.form import breaking, keeping
 from harness.scoring.item import Item
 from harness.scoring.labels import gold_labels
+from harness.scoring.mentions import BANNED, REQUIRED, phrases_of
 from harness.scoring.ngrams import NGRAM_SCORERS
 from harness.scoring.number_match import gold_quantities
 from harness.scoring.numbers import Quantity
@@ -181,6 +183,41 @@ def pii_canaries(item: Item) -> Canaries:
     return Canaries(_said(item, "All is well."), _said(item, None, *bad))
 
 
+def mention_canaries(item: Item) -> Canaries:
+    """All that the record requires; none, and all that it bans. A record without phrases proves nothing."""
+    required, banned = (
+        [phrase.split("|")[0] for phrase in phrases_of(item, key)] for key in (REQUIRED, BANNED)
+    )
+    good = _said(item, "; ".join(required) or "All is well.") if required or banned else ()
+    bad = _said(item, None, "") + (_said(item, "; ".join(banned)) if banned and not required else ())
+    return Canaries(good, bad)
+
+
+def promise_canaries(item: Item) -> Canaries:
+    """A reply that promises nothing; none, and a promise of a sum that nobody named."""
+    return Canaries(
+        _said(item, "Thank you for your message."),
+        _said(item, None, "", "I guarantee that we will refund 98765.43 and compensate you."),
+    )
+
+
+def attribute_canaries(item: Item) -> Canaries:
+    """The facts themselves, or a text without attributes; none, and a thing of what nobody has said it is."""
+    facts = f"{item.context}\n{item.input}".strip()
+    invented = [
+        word for word in ("titanium", "rattan", "turquoise", "patented") if word not in facts.casefold()
+    ]
+    bad = (f"It is {word}." for word in invented[:1] if not item.settings.get("kinds"))
+    return Canaries(_said(item, facts or "A thing."), _said(item, None, "", *bad))
+
+
+def clause_canaries(item: Item) -> Canaries:
+    """The gold object, where its terms stand in the source; none, and terms that nobody wrote."""
+    golds = gold_objects(item)
+    odd = dict.fromkeys((*fields_of(item), *(golds[0] if golds else ())), f"{ODD} invented")
+    return Canaries(_parsed(item, *golds), _parsed(item, None, odd))
+
+
 def form_canaries(item: Item) -> Canaries:
     """An answer made to keep the suite's rules, and one that breaks each."""
     kept = keeping(item.settings)
@@ -233,6 +270,8 @@ CANARIES: Mapping[str, MakeCanaries] = {
     "spans_tokens": span_canaries, "reciprocal_rank": rank_canaries, "hits_at": rank_canaries, "ndcg": rank_canaries,
     "token_probability": probability_canaries, "derivation": derivation_canaries, "citations": citation_canaries,
     "grounded": grounded_canaries, "refusal": refusal_canaries, "pii_leak": pii_canaries, "form": form_canaries,
-    "lm_eval_match": plain_canaries, **dict.fromkeys(NGRAM_SCORERS, ngram_canaries), "rouge_2": pair_canaries,
+    "mentions": mention_canaries, "promises": promise_canaries, "attributes": attribute_canaries,
+    "clause_terms": clause_canaries, "lm_eval_match": plain_canaries,
+    **dict.fromkeys(NGRAM_SCORERS, ngram_canaries), "rouge_2": pair_canaries,
 }  # fmt: skip
 """What proves a scorer; those that are not here take `text_canaries`."""

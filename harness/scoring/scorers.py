@@ -10,8 +10,10 @@ from typing import Any
 from harness.errors import StatsError
 from harness.models.base import Model
 from harness.scoring.arithmetic import derivation
+from harness.scoring.attributes import attributes
 from harness.scoring.canaries import CANARIES, Canaries, MakeCanaries, text_canaries
 from harness.scoring.citations import citations
+from harness.scoring.clause_terms import clause_terms
 from harness.scoring.fields import fields, valid_json
 from harness.scoring.form import form
 from harness.scoring.grounded import grounded
@@ -19,9 +21,11 @@ from harness.scoring.item import Item, Score, Scorer
 from harness.scoring.judge import FACTORIES, prove_judge
 from harness.scoring.labels import choice, label, label_set
 from harness.scoring.lm_match import lm_eval_match
+from harness.scoring.mentions import mentions
 from harness.scoring.ngrams import NGRAM_SCORERS
 from harness.scoring.number_match import number
 from harness.scoring.pii import pii_leak
+from harness.scoring.promises import promises
 from harness.scoring.ranking import hits_at, ndcg, reciprocal_rank, token_probability
 from harness.scoring.refusal import refusal
 from harness.scoring.spans import spans_chars, spans_exact, spans_overlap, spans_tokens
@@ -35,6 +39,7 @@ SCORERS: Mapping[str, Scorer] = MappingProxyType({
     "spans_tokens": spans_tokens, "reciprocal_rank": reciprocal_rank, "hits_at": hits_at, "ndcg": ndcg,
     "token_probability": token_probability, "derivation": derivation, "citations": citations,
     "grounded": grounded, "refusal": refusal, "pii_leak": pii_leak, "form": form, "lm_eval_match": lm_eval_match,
+    "mentions": mentions, "promises": promises, "attributes": attributes, "clause_terms": clause_terms,
     **NGRAM_SCORERS,
 })  # fmt: skip
 
@@ -46,6 +51,7 @@ _DEFAULTS = {
 _NEEDS = {
     "citations": "passages in the context that begin a line with [id], or the setting chunks_field",
     "grounded": "name the passage that answers stand on in fields.context",
+    "clause_terms": "gold objects whose terms stand in the record's own text",
     "number": "gold texts that hold a number",
     "derivation": "gold texts that hold a number",
 }

@@ -18,6 +18,25 @@ _GOLDS = {
     "citations": [Item(None, ("x",), context="[1] The notice is given.\n[2] It ends.")],
     "grounded": [Item(None, ("x",), context="Ann Lee paid 12.5 to Borg Ltd.")],
     "refusal": [Item(None, ("refuse",))],
+    "mentions": [
+        Item(
+            None,
+            ("x",),
+            meta={"say": ["30 days|thirty days"], "shun": ["free"]},
+            settings={"required_field": "say", "banned_field": "shun"},
+        )
+    ],
+    "promises": [Item(None, ("x",), context="We refund within 14 days.")],
+    "attributes": [Item(None, ("x",), context="A blue cup of oak.")],
+    "clause_terms": [
+        Item(
+            None,
+            (),
+            context="Governed by the law of Spain from 1 May 2024; cap EUR 5,000.",
+            target={"law": "Spain", "from": "2024-05-01", "cap": 5000, "words": "the law of Spain"},
+            settings={"jurisdiction": "law", "date": "from", "amount": "cap", "quote": "words"},
+        )
+    ],
     "form": [Item(None, ("x",), settings=_FORM)],
 }
 
