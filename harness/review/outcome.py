@@ -44,7 +44,10 @@ def outcome_of(samples: Sequence[Mapping[str, Any]], reviews: Sequence[Review]) 
         if one.judgement in DECIDING and not one.is_adjudication:
             rights.setdefault(one.by, {})[one.sample] = one.judgement is Judgement.RIGHT
     names = sorted(rights)
-    scored = {id_: float(sample.get("score") or 0.0) >= 1.0 for id_, sample in by_id.items()}
+    # Without a gold no scorer has said anything: a score of 0 is then no word against the answer.
+    scored = {
+        id_: float(sample.get("score") or 0.0) >= 1.0 for id_, sample in by_id.items() if sample.get("gold")
+    }
     return Outcome(
         settled, disputed, {name: len(rights[name]) for name in names},
         {(a, b): cohens_kappa(rights[a], rights[b]) for at, a in enumerate(names) for b in names[at + 1 :]},
