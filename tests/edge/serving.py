@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import math
+import shutil
+import tempfile
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -24,7 +27,7 @@ from harness.edge.serving import Serving, key_digest
 from harness.edge.switch import Switch
 from harness.export.keys import Trust
 from harness.export.release import ReleaseContents, write_release
-from harness.files import digest_json
+from harness.files import canonical_json, digest_json
 from harness.specs.suite import Suite
 from tests.export.releases import make_contents
 
@@ -88,6 +91,19 @@ def make_release(folder: Path, **changes: Any) -> Release:
     """A verified release."""
     written = write_release(folder / "release", contents(folder / "parts", **changes))
     return open_release(written.folder, NOBODY)
+
+
+_made: dict[str, Release] = {}
+
+
+def shared_release(**changes: Any) -> Release:
+    """As `make_release`, made once for all tests of the process that want the same one. Read it, never write to it."""
+    key = canonical_json(changes)
+    if key not in _made:
+        folder = Path(tempfile.mkdtemp(prefix="served-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        _made[key] = make_release(folder, **changes)
+    return _made[key]
 
 
 Say = Callable[[Ask], str]

@@ -13,15 +13,15 @@ from harness.edge.base import Failed
 from harness.edge.limits import Limits
 from harness.edge.served import Release, open_release
 from harness.errors import RefusedError
-from tests.edge.serving import ADMIN, KEY, NOBODY, ScriptedEngine, client_of, make_release
+from tests.edge.serving import ADMIN, KEY, NOBODY, ScriptedEngine, client_of, make_release, shared_release
 from tests.export.releases import flip
 
 CHAT = {"messages": [{"role": "user", "content": "nonce 17"}]}
 
 
-@pytest.fixture(scope="module")
-def release(tmp_path_factory: pytest.TempPathFactory) -> Release:
-    return make_release(tmp_path_factory.mktemp("served"))
+@pytest.fixture
+def release() -> Release:
+    return shared_release()
 
 
 def events(text: str) -> list[Any]:
