@@ -16,6 +16,7 @@ from harness.cli_options import Data, Fresh, Json, RecipeFile, twin
 from harness.cli_release import add_release
 from harness.cli_review import add_review
 from harness.cli_runs import add_runs, open_board
+from harness.cli_serve import add_serve
 from harness.errors import ExitCode, HarnessError, RunDiedError
 
 app = typer.Typer(
@@ -199,6 +200,7 @@ add_runs(app)
 add_interop(app)
 add_commands(app)
 add_release(app)
+add_serve(app)
 add_review(app)
 
 

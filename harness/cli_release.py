@@ -216,15 +216,9 @@ def _store(folder: Path | None) -> KeyStore:
 
 
 def _trust(store: KeyStore, pem: Path | None, *, is_demanded: bool) -> Trust:
-    """The store's keys; with a PEM file its key alone, unless the store has revoked it."""
-    from harness.export.keys import KeyState, Trust, key_of_pem
+    from harness.export.keys import trust_of
 
-    known = store.known()
-    if pem is None:
-        return Trust(known, is_demanded)
-    named = key_of_pem(pem)
-    revoked = {key: entry for key, entry in known.items() if entry.state is KeyState.REVOKED}
-    return Trust({named.id: named, **revoked}, is_demanded=True)
+    return trust_of(store, pem, is_demanded=is_demanded)
 
 
 def _only_key(store: KeyStore) -> KnownKey:

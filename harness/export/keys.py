@@ -242,6 +242,20 @@ class KeyStore:
             yield
 
 
+def trust_of(store: KeyStore, pem: Path | None, *, is_demanded: bool) -> Trust:
+    """The store's keys; with a PEM file its key alone, which is then demanded, unless the store has revoked it.
+
+    Raises:
+        DataError: the file holds no public key.
+    """
+    known = store.known()
+    if pem is None:
+        return Trust(known, is_demanded)
+    named = key_of_pem(pem)
+    revoked = {key: entry for key, entry in known.items() if entry.state is KeyState.REVOKED}
+    return Trust({named.id: named, **revoked}, is_demanded=True)
+
+
 def read_trust(path: Path) -> dict[str, KnownKey]:
     """The keys of a trust file by id.
 
