@@ -10,6 +10,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from harness.cli_data import add_data
+from harness.cli_edge import add_edge
 from harness.cli_gate import add_commands
 from harness.cli_interop import add_interop
 from harness.cli_options import Data, Fresh, Json, RecipeFile, twin
@@ -200,8 +202,10 @@ add_runs(app)
 add_interop(app)
 add_commands(app)
 add_release(app)
+add_edge(app)
 add_serve(app)
 add_review(app)
+add_data(app)
 
 
 def main() -> NoReturn:
