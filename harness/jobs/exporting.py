@@ -9,11 +9,8 @@ from typing import Any, Literal
 from harness.evals.results import RuleVerdict, State, Verdict
 from harness.files import read_json, sha256_file, write_json
 from harness.jobs.candidate import Candidate
-
-FIDELITY_ITEMS = 64
-"""Development items (training items where there are none) that fidelity is measured on, at most."""
-FIDELITY_TOK = 1536
-"""Positions that distributions are compared at: the mean is known to a few per cent, in seconds a file."""
+from harness.jobs.ladder import FIDELITY_TOK, Ladder, texts_of
+from harness.jobs.packing import candidates_of
 
 
 class Exporter:
@@ -24,7 +21,11 @@ class Exporter:
         self._recipe = candidate.loaded.recipe
 
     def run(self, adapter: Path) -> Verdict:
-        """The last verdict: of the stage that stopped the export, or of the last quant."""
+        """The verdict of the stage that stopped the export, or of the last file that was judged.
+
+        Files are judged from the largest to the smallest, and none after the first that does not pass: it could not
+        be picked any more (`harness.export.pick`).
+        """
         merged = self._merge(adapter)
         verdict = self._gate_merged(merged)
         if verdict.verdict is State.PASS:
@@ -32,9 +33,31 @@ class Exporter:
         if verdict.verdict is not State.PASS:
             self._of.progress.note(f"export stops: {verdict.stage} is {verdict.verdict}", "warning")
             return verdict
-        for quant in self._recipe.export.quants:
+        with self._of.progress.step("ladder") as outcome:
+            outcome["reused"] = Ladder(self._of).build()
+        for quant in self._tried():
             verdict = self._gate_quant(quant)
+            if verdict.verdict is not State.PASS:
+                self._of.progress.note(
+                    f"{quant} is {verdict.verdict}: no smaller file is tried, none could be picked", "warning"
+                )
+                break
         return verdict
+
+    def _tried(self) -> list[str]:
+        """The files that could ship, from the largest to the smallest."""
+        from harness.export.pick import sequence
+
+        export = self._recipe.export
+        found = candidates_of(self._of.folder, dict.fromkeys(export.quants))
+        tried = sequence(found, self._recipe.device, export.max_mean_kl)
+        left_out = [one.quant for one in found if one not in tried]
+        if left_out:
+            self._of.progress.note(
+                f"not judged: {', '.join(left_out)}; too far from the 16-bit file, or too large for the device",
+                "warning",
+            )
+        return [one.quant for one in tried]
 
     def _merge(self, adapter: Path) -> Path:
         """The merge that is better on the development split; what was measured is in `merge.json`.
@@ -108,15 +131,8 @@ class Exporter:
         return verdict
 
     def _gate_quant(self, quant: str) -> Verdict:
-        from harness.export.quantize import quantize
-
         target, source = (self._of.artifacts / f"model-{name}.gguf" for name in (quant, "f16"))
         with self._of.progress.step(quant) as outcome:
-            if not target.exists():
-                report = quantize(source, target, quant, threads=self._of.threads, on_progress=self._tensors)
-                self._tell(quant, target)
-                if report.warning:
-                    self._of.progress.note(report.warning, "warning")
             verdict, outcome["reused"] = self._gate_file(quant, target, "f16", source)
         return verdict
 
@@ -152,7 +168,7 @@ class Exporter:
         path = self._of.folder / "stages" / stage / "fidelity.json"
         if path.exists() and (found := read_json(path))["identity"] == identity:
             return dict(found)
-        items = (self._of.examples("dev") or self._of.examples("train"))[:FIDELITY_ITEMS]
+        items = texts_of(self._of).measured
         measured = compare(parent_path, target, items, threads=self._of.threads, max_tok=FIDELITY_TOK)
         document = {"identity": identity, **measured.to_json()}
         write_json(path, document)
@@ -166,9 +182,6 @@ class Exporter:
             "recipe": self._recipe.recipe, "lock": self._of.loaded.lock["digest"], "run": self._of.folder.name,
             "base": f"{name}@{digest}" if digest else name,
         }  # fmt: skip
-
-    def _tensors(self, done: int, total: int) -> None:
-        self._of.progress.move(done, total, "tensors")
 
     def _tell(self, name: str, path: Path) -> None:
         self._of.progress.event(

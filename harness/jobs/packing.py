@@ -33,18 +33,26 @@ LIBRARIES = (
 )
 
 
-def pick_quant(folder: Path, loaded: Loaded, verdicts: Mapping[str, Verdict]) -> Choice:
+def pick_quant(folder: Path, loaded: Loaded, verdicts: Mapping[str, Verdict | None]) -> Choice:
     """The file that ships, and for each other one the reason why not."""
-    candidates = [_candidate(folder, quant, verdict) for quant, verdict in verdicts.items()]
-    return pick(candidates, loaded.recipe.device, max_mean_kl=loaded.recipe.export.max_mean_kl)
+    export = loaded.recipe.export
+    return pick(
+        candidates_of(folder, verdicts), loaded.recipe.device, max_mean_kl=export.max_mean_kl, aim=export.pick
+    )
 
 
-def _candidate(folder: Path, quant: str, verdict: Verdict) -> Candidate:
+def candidates_of(folder: Path, verdicts: Mapping[str, Verdict | None]) -> list[Candidate]:
+    """The quantized files of a run, each with all that was measured on it; None is one that was not judged."""
+    return [_candidate(folder, quant, verdict) for quant, verdict in verdicts.items()]
+
+
+def _candidate(folder: Path, quant: str, verdict: Verdict | None) -> Candidate:
     fidelity = folder / "stages" / quant / "fidelity.json"
     found = read_json(fidelity) if fidelity.exists() else {}
     return Candidate(
         quant, (folder / "artifacts" / f"model-{quant}.gguf").stat().st_size, verdict,
-        mean_kl=found.get("mean_kl"), memory_mb=found.get("child_peak_mb"),
+        mean_kl=found.get("mean_kl"), memory_mb=found.get("child_peak_mb"), top1=found.get("top1"),
+        decode_ms=found.get("decode_ms"), prompt_tok_s=found.get("prompt_tok_s"), variant=found.get("variant", ""),
     )  # fmt: skip
 
 

@@ -7,12 +7,13 @@ again at any moment and ends the same way.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.errors import ExitCode, IntegrityError, RefusedError
+from harness.evals.gate import CHAIN
 from harness.evals.ledger import Ledger, sealed_digest
 from harness.evals.lock import check_lock
 from harness.evals.results import State, Verdict
@@ -60,7 +61,8 @@ def plan_steps(quants: Sequence[str], until: Until) -> list[tuple[str, str]]:
             ("merge", "merge the adapter both ways, keep the better"),
             ("merged", "gate the merged model"),
             ("f16", "write the 16-bit GGUF and gate it"),
-            *((quant, f"quantize to {quant} and gate the file") for quant in quants),
+            ("ladder", "write the quantized files and measure each"),
+            *((quant, f"gate the {quant} file") for quant in quants),
         ]
     return steps + ([("release", "pick a file and write the release")] if until == "release" else [])
 
@@ -182,36 +184,36 @@ class ReleaseRun:
     def _export(self, adapter: Path) -> Ending:
         """Exports and gates, then picks and packs what passed."""
         last = Exporter(self._of).run(adapter)
-        quants = [str(quant) for quant in self._recipe.export.quants]
-        if last.stage not in quants:
+        if last.stage in CHAIN and last.verdict is not State.PASS:
             return Ending(last)
         found = {name: verdict for name in self._of.stage_names if (verdict := self._of.stages.verdict(name))}
-        return self._pick({quant: found[quant] for quant in quants}, found)
+        return self._pick({quant: found.get(quant) for quant in self._recipe.export.quants}, found)
 
-    def _pick(self, judged: dict[str, Verdict], all_verdicts: dict[str, Verdict]) -> Ending:
+    def _pick(self, judged: Mapping[str, Verdict | None], all_verdicts: dict[str, Verdict]) -> Ending:
         from harness.jobs.packing import endorse, pack, pick_quant
 
         choice = pick_quant(self._folder, self._of.loaded, judged)
         write_json(self._folder / "pick.json", choice.to_json())
         if choice.picked is None:
-            return Ending(self._none_picked(judged))
+            quants = [verdict for verdict in judged.values() if verdict]
+            return Ending(self._none_picked(quants or [all_verdicts["f16"]]))
+        verdict = all_verdicts[choice.picked]
         if self._until != "release":
-            return Ending(judged[choice.picked], choice.picked)
+            return Ending(verdict, choice.picked)
         with self._progress.step("release"):
             # Before anything is on disk that could be shipped.
             self._check_lock()
             release = pack(self._folder, self._of.loaded, self._of.options, choice, all_verdicts)
             said = endorse(release)
             self._progress.note(said, "warning" if said.startswith("UNSIGNED") else "info")
-        return Ending(judged[choice.picked], choice.picked, release)
+        return Ending(verdict, choice.picked, release)
 
-    def _none_picked(self, judged: dict[str, Verdict]) -> Verdict:
-        """The best verdict among the quants; FAIL where files pass their rules and none fits the device."""
-        best = min(judged.values(), key=lambda verdict: HOPEFUL.index(verdict.verdict))
+    def _none_picked(self, judged: Sequence[Verdict]) -> Verdict:
+        """The best verdict among the files; FAIL where they pass their rules and none may ship all the same."""
+        best = min(judged, key=lambda verdict: HOPEFUL.index(verdict.verdict))
         worst = worst_rule(best)
-        self._progress.note(
-            f"no file may ship: {worst.reason if worst else 'none fits the device'}", "warning"
-        )
+        why = worst.reason if worst else "none is near enough to the 16-bit file and fits the device"
+        self._progress.note(f"no file may ship: {why}", "warning")
         return replace(best, verdict=State.FAIL) if best.verdict is State.PASS else best
 
     def _finish(self, ending: Ending) -> dict[str, Any]:

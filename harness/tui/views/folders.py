@@ -15,7 +15,9 @@ from harness.tui.views.progress import Progress
 LINES_A_LOOK = 2000
 """Some 20 ms of work: a key waits so long at most, and the next look follows at once where there is more."""
 CHAIN = (
-    "base", "adapter", "merged", "f16", "q8_0", "q6_k", "q5_k_m", "q5_0", "q4_k_m", "q4_0", "q3_k_m", "q2_k", "edge",
+    "base", "adapter", "merged", "f16", "q8_0", "q6_k", "q5_k_m", "q5_k_s", "q5_0", "q4_k_m", "q4_k_s", "q4_0",
+    "iq4_nl", "iq4_xs", "q3_k_l", "q3_k_m", "q3_k_s", "iq3_m", "iq3_s", "iq3_xs", "iq3_xxs", "q2_k", "q2_k_s", "iq2_m",
+    "iq2_s", "iq2_xs", "iq2_xxs", "edge",
 )  # fmt: skip
 """Stages in the order in which a release is built."""
 
