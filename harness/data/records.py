@@ -85,6 +85,10 @@ def read_records(path: Path, fields: Fields, task: Task | None = None) -> list[R
         records.append(record)
     if not records and not problems:
         problems.append(Problem(str(path), None, "", "no records", "at least one"))
+    if task == "spans" and records and not any(record.target for record in records):
+        problems.append(
+            Problem(str(path), None, fields.target, "no spans in any record", "some in at least one")
+        )
     if problems:
         raise RecordsError(problems)
     return records
@@ -176,13 +180,13 @@ def _record(
     id_text = _text(row.data, "id", note)
     input_text = _text(row.data, fields.input, note)
     options = _options(row.data, fields.options or ("options" if task in _CHOOSING else None), note)
-    targets = _targets(row.data, fields.target, task, options, note) if options is not None else ()
+    target = _target(row.data, fields.target, task)
+    targets = _targets(target, fields.target, task, options, note) if options is not None else ()
     unit = _text(row.data, fields.unit, note) if fields.unit != "id" else id_text
     slices = _slices(row.data, fields.slices, note)
     context = _context(row.data, fields.context, note) if fields.context is not None else ""
     if len(problems) > before or options is None:
         return None
-    target = at_path(row.data, fields.target)
     return Record(id_text, input_text, targets, slices, unit, row.data, context, options, target)
 
 
@@ -217,10 +221,13 @@ def _text(data: dict[str, Any], path: str, note: Any) -> str:
     return text
 
 
-def _targets(
-    data: dict[str, Any], path: str, task: Task | None, options: Sequence[str], note: Any
-) -> tuple[str, ...]:
+def _target(data: dict[str, Any], path: str, task: Task | None) -> Any:
+    """The gold value. Where there are no spans to find, sets leave them out as often as they write an empty list."""
     value = at_path(data, path)
+    return [] if value is MISSING and task == "spans" else value
+
+
+def _targets(value: Any, path: str, task: Task | None, options: Sequence[str], note: Any) -> tuple[str, ...]:
     try:
         return gold_texts(task, value, options)
     except ValueError as error:

@@ -88,16 +88,23 @@ def _among(value: Any, options: Sequence[str]) -> tuple[str, ...]:
 
 
 def _quotes(value: Any) -> str:
-    """The spans as JSON: quotes, or label and quote where they have labels."""
-    items = value if isinstance(value, list) else [None]
-    texts = [item.get("text") if isinstance(item, dict) else item for item in items]
-    if not all(isinstance(text, str) and text.strip() for text in texts):
-        raise ValueError("a list of quotes, or of objects with `text`")
-    spans = [
-        {"label": item["label"], "text": item["text"]} if isinstance(item, dict) and "label" in item else text
-        for item, text in zip(items, texts, strict=True)
-    ]
+    """The spans as JSON: quotes, label and quote where they have labels, or offsets where they have no text."""
+    spans = [_span(item) for item in (value if isinstance(value, list) else [None])]
+    if None in spans:
+        raise ValueError("a list of quotes, or of objects with `text`, or with `start` and `end`")
     return json.dumps(spans, ensure_ascii=False)
+
+
+def _span(item: Any) -> Any:
+    """The span as a model would write it; None where it is none."""
+    if isinstance(item, dict) and "text" not in item:
+        ends = [item.get("start"), item.get("end")]
+        is_place = all(type(end) is int and end >= 0 for end in ends) and ends[0] < ends[1]  # type: ignore[operator]
+        return {key: item[key] for key in ("label", "start", "end") if key in item} if is_place else None
+    text = item.get("text") if isinstance(item, dict) else item
+    if not isinstance(text, str) or not text.strip():
+        return None
+    return {"label": item["label"], "text": text} if isinstance(item, dict) and "label" in item else text
 
 
 def _json_list(value: Any, wanted: str) -> str:

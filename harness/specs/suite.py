@@ -138,7 +138,9 @@ class ScorerSpec(Document):
             return {"name": value}
         if isinstance(value, dict) and "settings" not in value:
             own = {key: item for key, item in value.items() if key in ("name", "key")}
-            return {**own, "settings": {key: item for key, item in value.items() if key not in own}}
+            # What a validator gives back is read as Python and not as JSON: there a list is no tuple.
+            rest = {key: tuple(item) if isinstance(item, list) else item for key, item in value.items()}
+            return {**own, "settings": {key: item for key, item in rest.items() if key not in own}}
         return value
 
 

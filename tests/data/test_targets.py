@@ -80,6 +80,8 @@ def test_options_that_are_missing_are_named_with_their_path(tmp_path: Path) -> N
         ("multi_label", [], ("[]",)),
         ("spans", ["one", "two"], ('["one", "two"]',)),
         ("spans", [{"text": "one", "start": 0}], ('["one"]',)),
+        ("spans", [{"start": 3, "end": 9, "by": "x"}], ('[{"start": 3, "end": 9}]',)),
+        ("spans", [{"label": "drug", "start": 0, "end": 1}], ('[{"label": "drug", "start": 0, "end": 1}]',)),
         ("spans", [{"label": "drug", "text": "ä"}], ('[{"label": "drug", "text": "ä"}]',)),
         ("extract", {"dose": None, "drug": "A"}, ('{"dose": null, "drug": "A"}',)),
         ("extract", [{"a": 1}, {"a": 2}], ('{"a": 1}', '{"a": 2}')),
@@ -104,6 +106,8 @@ def test_golds_are_texts_that_a_model_could_write(
     ("task", "target"),
     [
         ("multi_label", "a"), ("multi_label", [1]), ("multi_label", [""]), ("spans", "one"), ("spans", [{"start": 1}]),
+        ("spans", [{"start": 4, "end": 4}]), ("spans", [{"start": -1, "end": 4}]),
+        ("spans", [{"start": True, "end": 4}]),
         ("spans", [3]), ("extract", "text"), ("extract", {}), ("extract", []), ("extract", [1]), ("number", "many"),
         ("number", True), ("number", []), ("number", {"unit": "mg"}), ("number", None), ("answer", {"a": 1}),
         ("answer", []), ("classify", None),
@@ -148,3 +152,20 @@ def test_half_of_a_surrogate_pair_in_a_table_is_refused(
 
     with pytest.raises(RecordsError, match="half of a surrogate pair"):
         read_records(tmp_path / "r.parquet", Fields())
+
+
+def test_a_record_without_spans_has_none_to_find_where_others_have_some(tmp_path: Path) -> None:
+    path = tmp_path / "e.jsonl"
+    path.write_text('{"id": "a", "input": "x y", "found": ["x"]}\n{"id": "b", "input": "z"}\n')
+
+    found = read_records(path, Fields(target="found"), "spans")
+
+    assert [(record.target, record.targets) for record in found] == [(["x"], ('["x"]',)), ([], ("[]",))]
+
+
+def test_a_file_in_which_no_record_has_spans_names_another_field(tmp_path: Path) -> None:
+    path = tmp_path / "e.jsonl"
+    path.write_text('{"id": "a", "input": "x y", "found": ["x"]}\n{"id": "b", "input": "z"}\n')
+
+    with pytest.raises(RecordsError, match="no spans in any record"):
+        read_records(path, Fields(target="fund"), "spans")

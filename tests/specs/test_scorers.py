@@ -11,6 +11,7 @@ import pytest
 from harness.scoring import scorers
 from harness.scoring.judge import FACTORIES, Rubric
 from harness.scoring.scorers import SCORERS, default_scorer
+from harness.specs.load import load_suite
 from harness.specs.scorers import JUDGES, KNOWN_SCORERS
 from harness.specs.suite import Task
 
@@ -35,3 +36,14 @@ def test_every_setting_that_can_be_named_is_read_somewhere() -> None:
     unread = {setting for setting in named if not re.search(rf'"{setting}"', source)}
 
     assert {setting for setting in unread if not setting.startswith(("min_", "max_"))} == set()
+
+
+def test_a_setting_that_is_a_list_is_read_from_yaml(tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text(
+        "suite: s\ndomain: shared\ntask: generate\nrecords: {eval: e.jsonl}\nprompt: {user: '{{ input }}'}\n"
+        "scorers:\n  - {name: form, banned: [darn, heck]}\n"
+    )
+
+    (found,) = load_suite(tmp_path / "s.yaml").scorers
+
+    assert found.settings == {"banned": ("darn", "heck")}
