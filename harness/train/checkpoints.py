@@ -61,6 +61,8 @@ class Progress:
     """Factor on the schedule: halved at each rollback."""
     gates: tuple[Gate, ...] = ()
     """In the order of their steps."""
+    orders: tuple[str, ...] = ()
+    """What a person asked for while it trained, each with its step."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -74,6 +76,7 @@ class Progress:
                 "recent_losses": tuple(data["recent_losses"]),
                 "held_out": tuple((int(step), float(loss)) for step, loss in data["held_out"]),
                 "gates": tuple(Gate(**gate) for gate in data["gates"]),
+                "orders": tuple(data.get("orders", ())),
             }
         )
 

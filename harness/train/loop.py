@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.errors import CancelledError, RunDiedError
+from harness.jobs import steering
+from harness.jobs.steering import Order
 from harness.train import checkpoints, telemetry
 from harness.train.batches import Batch, Position, batches_from, steps_an_epoch
 from harness.train.checkpoints import Gate, Progress
@@ -25,6 +27,7 @@ from harness.train.selection import Action, Scorer, Selection, best_of, best_tra
 
 RECENT_STEPS = 25
 MAX_ROLLBACKS = 3
+PAUSE_POLL_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,9 @@ class Loop:
         self.budget = open_budget(self)
         batches = self._batches()
         while (action := self._gate()) is not Action.STOP and self.progress.step < self.total:
+            action = self._asked(should_stop) or action
+            if action is Action.STOP:
+                break
             if action is Action.ROLL_BACK:
                 self._return_to_best()
                 batches = self._batches()
@@ -187,9 +193,12 @@ class Loop:
             self.progress = replace(self.progress, held_out=(*self.progress.held_out, (step, loss)))
         self.on_event("train.held_out", {"step": step, "loss": round(loss, 5) if is_finite else None})
 
-    def _gate(self) -> Action:
-        """Scores the checkpoint of this step where one is due, and what follows from it."""
-        if self.selection is None or not self.selection.is_wanted(self.progress, self.total):
+    def _gate(self, *, is_asked: bool = False) -> Action:
+        """Scores the checkpoint of this step where one is due or asked for, and what follows from it."""
+        step = self.progress.step
+        if self.selection is None or any(gate.step == step for gate in self.progress.gates):
+            return Action.GO_ON
+        if not is_asked and not self.selection.is_wanted(self.progress, self.total):
             return Action.GO_ON
         self._checkpoint()  # what is scored is a file that could leave training
         progress, action = self.selection.judge(
@@ -197,6 +206,53 @@ class Loop:
         )
         self.progress, self.is_saved = progress, False
         return action
+
+    # What a person asks
+
+    def _asked(self, should_stop: Callable[[], bool]) -> Action | None:
+        """What follows from an order; None where there is none. A pause waits here for the next one."""
+        order = self._order()
+        if order is None:
+            return None
+        self._note_order(order)
+        if order is Order.PAUSE:
+            self._checkpoint()
+        while order is Order.PAUSE and not self.ranks.agree(should_stop()):
+            time.sleep(PAUSE_POLL_S)
+            if (following := self._order()) is not None:
+                order = following
+                self._note_order(order)
+        return self._obey(order)
+
+    def _order(self) -> Order | None:
+        if self.progress.step == 0:
+            return None  # the first step brings something to keep, to score and to go back to
+        return self.ranks.agree(steering.take(self.work.folder) if self.ranks.is_first else None)
+
+    def _note_order(self, order: Order) -> None:
+        step = self.progress.step
+        self.progress = replace(self.progress, orders=(*self.progress.orders, f"step {step}: {order.value}"))
+        self.is_saved = False
+        self.on_event("train.order", {"step": step, "order": order.value})
+
+    def _obey(self, order: Order) -> Action | None:
+        if order is Order.GATE and self.selection is None:
+            self._warn("no gate to ask: the recipe has no tune.gates")
+        elif order is Order.GATE:
+            return self._gate(is_asked=True)
+        elif order is Order.ROLL_BACK and self.work.privacy is not None:
+            self._warn("not rolled back: with dp, a step taken again would give the noise away")
+        elif order is Order.ROLL_BACK:
+            return Action.ROLL_BACK
+        elif order is Order.FINISH:
+            self._measure()
+            self._gate(is_asked=True)
+            self._checkpoint()
+            return Action.STOP
+        return None
+
+    def _warn(self, text: str) -> None:
+        self.on_event("note", {"level": "warning", "text": text})
 
     # State on disk
 
@@ -280,14 +336,22 @@ class Loop:
         self._go_back(found.path, found.progress)
 
     def _return_to_best(self) -> None:
-        """Back to the checkpoint that the development split likes best, with half the learning rate."""
+        """Back to the checkpoint that the development split likes best, with half the learning rate.
+
+        Without gates nothing says which is best: then to the newest.
+        """
+        if not self.progress.gates:
+            self._return_to_newest()
+            return
         path = self._checkpoints() / self._best().checkpoint
         self._go_back(path, checkpoints.verified(path, plan_digest=self.work.digest))
 
     def _go_back(self, path: Path, then: Progress) -> None:
         now = self.progress
         self._load(path)
-        self.progress = replace(then, rollbacks=now.rollbacks + 1, lr_scale=now.lr_scale / 2)
+        self.progress = replace(
+            then, rollbacks=now.rollbacks + 1, lr_scale=now.lr_scale / 2, orders=now.orders
+        )
         self.is_saved = False
         text = f"back to step {then.step}, learning rate x {self.progress.lr_scale:g}"
         self.on_event("note", {"level": "warning", "text": text})

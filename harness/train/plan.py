@@ -52,6 +52,8 @@ class TrainResult:
     """Memory by account, seconds, energy and cost, before the first step."""
     actual: dict[str, Any]
     """The same, as it came."""
+    orders: Sequence[str] = ()
+    """What a person asked for while it trained: with any, the recipe alone does not give this adapter."""
 
 
 def plan_digest(plan: TrainPlan, base_identity: str) -> str:

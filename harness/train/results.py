@@ -60,6 +60,7 @@ def finish(loop: Loop) -> TrainResult:
         chosen_step=chosen.step if chosen else now.step,
         expected=loop.budget.expected,
         actual=close_budget(loop, loop.budget),
+        orders=now.orders,
     )
     if loop.ranks.is_first:
         files = {f"{ADAPTER}/{p.name}": sha256_file(p) for p in sorted((folder / ADAPTER).iterdir())}
