@@ -25,6 +25,10 @@ _JOINED = ("person", "address")
 _RESERVED_NETWORKS = ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "198.18.0.0/15", "2001:db8::/32")
 """For documentation and benchmarks (RFC 5737, RFC 2544, RFC 3849)."""
 
+_SENTENCE = re.compile(r"[^\W\d_]\S*\s+\S")
+"""Two words and more: of one alone, such as an id or a label, the model takes what it likes for a name."""
+_LETTER = re.compile(r"[^\W\d_]")
+
 Finder = Callable[[str], list["Found"]]
 
 
@@ -55,7 +59,12 @@ def finder(*, names: bool) -> Finder:
     if not names:
         return by_pattern
     run = _name_model()
-    return lambda text: unite(by_pattern(text), _by_model(run, text), text)
+
+    def find(text: str) -> list[Found]:
+        certain = by_pattern(text)
+        return unite(certain, _by_model(run, text), text) if _SENTENCE.search(text) else certain
+
+    return find
 
 
 def has_names() -> bool:
@@ -85,7 +94,8 @@ def unite(certain: Sequence[Found], likely: Iterable[Found], text: str) -> list[
         kind = over[0].kind if over else one.kind
         start, end = min([one.start, *(o.start for o in over)]), max([one.end, *(o.end for o in over)])
         found.append(Found(kind, start, end))
-    return _joined(sorted(found, key=lambda one: one.start), text)
+    joined = _joined(sorted(found, key=lambda one: one.start), text)
+    return [one for one in joined if one.kind != "address" or _LETTER.search(text[one.start : one.end])]
 
 
 def is_reserved(kind: str, text: str) -> bool:
