@@ -9,10 +9,12 @@ from typing import Any
 from harness.scoring.citations import read_chunks
 from harness.scoring.clause_terms import fields_of
 from harness.scoring.fields import gold_objects
+from harness.scoring.findings import read_findings
 from harness.scoring.form import breaking, keeping
 from harness.scoring.item import Item
 from harness.scoring.labels import gold_labels
 from harness.scoring.mentions import BANNED, REQUIRED, phrases_of
+from harness.scoring.negation import is_hedged, sentences_of, without_hedges
 from harness.scoring.ngrams import NGRAM_SCORERS
 from harness.scoring.number_match import gold_quantities
 from harness.scoring.numbers import Quantity
@@ -226,6 +228,42 @@ def form_canaries(item: Item) -> Canaries:
     )
 
 
+def finding_canaries(item: Item) -> Canaries:
+    """Each finding as it is; none, nothing, and each the other way round."""
+    wanted = read_findings(item)
+    if not wanted:
+        return Canaries((), _said(item, None, ""))
+    good, bad = (
+        " ".join(
+            f"{'There is no' if one.is_absent is as_it_is else 'There is'} {one.phrases[0]}."
+            for one in wanted
+        )
+        for as_it_is in (True, False)
+    )
+    return Canaries(_said(item, good), _said(item, None, "", bad))
+
+
+def statement_canaries(item: Item) -> Canaries:
+    """The first sentences of the source; none, and statements that nobody made."""
+    own = " ".join(sentences_of(f"{item.context}\n{item.input}")[:2])
+    invented = "Zorblax quuxington vexholm drubnik 98765.4. Quandrel mibbons torvane sleft."
+    return Canaries(_said(item, own) if own else (), _said(item, None, "", invented))
+
+
+def certainty_canaries(item: Item) -> Canaries:
+    """Sentences of the source as they are; none, and a hedged one without its hedges."""
+    told = sentences_of(f"{item.context}\n{item.input}")
+    sure = [f"{without_hedges(one)}" for one in told if is_hedged(one) and not is_hedged(without_hedges(one))]
+    return Canaries(_said(item, " ".join(told[:2])) if told else (), _said(item, None, "", *sure[:1]))
+
+
+def claim_canaries(item: Item) -> Canaries:
+    """A sober sentence; promises of each kind."""
+    bad = ("Zorblax returns are guaranteed.", "Zorblax bonds are risk-free.", "Zorblax holders cannot lose.",
+           "Zorblax prices will definitely rise.", "Zorblax investors should buy.")  # fmt: skip
+    return Canaries(_said(item, "Losses are possible."), _said(item, None, *bad))
+
+
 def _said(item: Item, *answers: str | None) -> tuple[Item, ...]:
     return tuple(replace(item, answer=answer, parsed=None) for answer in answers)
 
@@ -269,6 +307,8 @@ CANARIES: Mapping[str, MakeCanaries] = {
     "spans_exact": span_canaries, "spans_overlap": span_canaries, "spans_chars": span_canaries,
     "spans_tokens": span_canaries, "reciprocal_rank": rank_canaries, "hits_at": rank_canaries, "ndcg": rank_canaries,
     "token_probability": probability_canaries, "derivation": derivation_canaries, "citations": citation_canaries,
+    "findings": finding_canaries, "statements": statement_canaries, "certainty": certainty_canaries,
+    "forbidden_claims": claim_canaries,
     "grounded": grounded_canaries, "refusal": refusal_canaries, "pii_leak": pii_canaries, "form": form_canaries,
     "mentions": mention_canaries, "promises": promise_canaries, "attributes": attribute_canaries,
     "clause_terms": clause_canaries, "lm_eval_match": plain_canaries,

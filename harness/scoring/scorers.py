@@ -13,8 +13,10 @@ from harness.scoring.arithmetic import derivation
 from harness.scoring.attributes import attributes
 from harness.scoring.canaries import CANARIES, Canaries, MakeCanaries, text_canaries
 from harness.scoring.citations import citations
+from harness.scoring.claims import certainty, forbidden_claims
 from harness.scoring.clause_terms import clause_terms
 from harness.scoring.fields import fields, valid_json
+from harness.scoring.findings import findings, statements
 from harness.scoring.form import form
 from harness.scoring.grounded import grounded
 from harness.scoring.item import Item, Score, Scorer
@@ -40,6 +42,7 @@ SCORERS: Mapping[str, Scorer] = MappingProxyType({
     "token_probability": token_probability, "derivation": derivation, "citations": citations,
     "grounded": grounded, "refusal": refusal, "pii_leak": pii_leak, "form": form, "lm_eval_match": lm_eval_match,
     "mentions": mentions, "promises": promises, "attributes": attributes, "clause_terms": clause_terms,
+    "findings": findings, "statements": statements, "forbidden_claims": forbidden_claims, "certainty": certainty,
     **NGRAM_SCORERS,
 })  # fmt: skip
 
@@ -52,6 +55,9 @@ _NEEDS = {
     "citations": "passages in the context that begin a line with [id], or the setting chunks_field",
     "grounded": "name the passage that answers stand on in fields.context",
     "clause_terms": "gold objects whose terms stand in the record's own text",
+    "findings": "a list of phrases in each record at findings_field",
+    "statements": "name the passage that answers stand on in fields.context",
+    "certainty": "name the passage that answers stand on in fields.context",
     "number": "gold texts that hold a number",
     "derivation": "gold texts that hold a number",
 }

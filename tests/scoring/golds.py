@@ -26,6 +26,17 @@ _GOLDS = {
             settings={"required_field": "say", "banned_field": "shun"},
         )
     ],
+    "findings": [
+        Item(
+            None,
+            ("x",),
+            meta={"say": ["chest pain", {"any": ["fever"], "absent": True}]},
+            settings={"findings_field": "say"},
+        )
+    ],
+    "statements": [Item(None, ("x",), context="The knee has been swollen for 9 days. It may need draining.")],
+    "forbidden_claims": [Item(None, ("x",), context="The bond may fall.")],
+    "certainty": [Item(None, ("x",), context="The knee has been swollen for 9 days. It may need draining.")],
     "promises": [Item(None, ("x",), context="We refund within 14 days.")],
     "attributes": [Item(None, ("x",), context="A blue cup of oak.")],
     "clause_terms": [
