@@ -96,14 +96,18 @@ def slices_of(gate: Gate, records: Sequence[Record]) -> dict[str, list[str]]:
         names = [f"label={label}" for label in record.targets] if gate.is_label_rule else crossed_names(
             record.slices, gate.slice_keys
         )  # fmt: skip
-        for name in names:
+        for name in filter(gate.holds_for, names):
             parts.setdefault(name, []).append(record.unit)
     return parts
 
 
 def _rate(gate: Gate, start: Curve) -> Curve:
     bound = gate.bound
-    if bound is None or gate.average == "macro" or gate.metric in ("brier", "ece", "abstention"):
+    if (
+        bound is None
+        or gate.average == "macro"
+        or gate.metric in ("brier", "ece", "abstention", "consistency")
+    ):
         return _with(start, remark="its curve hangs on what will be answered")
     threshold = bound if gate.at_least is not None else 1.0 - bound
     alpha, n = gate.alpha, start.worth

@@ -16,6 +16,7 @@ from harness.data.check import check
 from harness.data.records import Record
 from harness.data.variants import find_renaming, make_variant, misspelled, recased, respaced, rotated
 from harness.errors import CancelledError
+from harness.evals.curve import curve_of
 from harness.evals.gate import Evidence, applies, judge
 from harness.evals.results import RuleVerdict, Sample, State
 from harness.evals.run import Work, evaluate
@@ -398,6 +399,15 @@ def test_a_label_that_the_rule_names_and_no_item_has_is_not_known_to_be_well() -
     found = {one.slice: one.verdict for one in rules_of(rule, labelled({"indemnity": 30}, 30))}
 
     assert found == {"label=indemnity": State.PASS, "label=liability": State.INCONCLUSIVE}
+
+
+def test_the_curve_of_a_rule_for_some_labels_is_of_those() -> None:
+    records = [Record(f"r{n}", "x", ("ab"[n % 2] if n < 40 else "c",), {}, f"r{n}", {}) for n in range(45)]
+
+    found = curve_of(gate(metric="recall", per="label", only=["a", "b"], at_least=0.5, min_n=1), "s", records)
+
+    assert found is not None
+    assert (found.slice, found.n) == ("label=a", 20)
 
 
 @pytest.mark.parametrize(
