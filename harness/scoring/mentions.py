@@ -15,10 +15,11 @@ REQUIRED, BANNED = "required_field", "banned_field"
 
 
 def mentions(item: Item) -> Score:
-    """The share of the record's phrases that the answer treats as it should: it has the required, and no banned one.
+    """The share of the record's required phrases that the answer says; 0 where it says a banned one.
 
     Settings: `required_field` and `banned_field`, dotted paths to lists of phrases in the record. `30 days|thirty
-    days` is met by either. Phrases are whole words in any case and spacing. A record without phrases gets 1.
+    days` is met by either. Phrases are whole words in any case and spacing. Where nothing is
+    required, 1.
     Counts: `required`, said as true positives and left out as false negatives; `banned`, said as false positives.
 
     Error classes: `banned_phrase`, `missing_phrase`, `no_answer`. It reads words, not sense: "we never offer free
@@ -37,8 +38,7 @@ def mentions(item: Item) -> Score:
     }
     if not text:
         return Score(0.0, as_counts(counts), "no_answer")
-    n = len(required) + len(banned)
-    value = (len(said) + len(banned) - len(wrong)) / n if n else 1.0
+    value = 0.0 if wrong else len(said) / len(required) if required else 1.0
     missing = [phrase for phrase in required if phrase not in said]
     error_class = "banned_phrase" if wrong else "missing_phrase" if missing else None
     return Score(value, as_counts(counts), error_class, "; ".join((wrong + missing)[:5]))

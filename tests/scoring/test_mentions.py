@@ -24,14 +24,16 @@ def scored(answer: str | None, say: list[str], shun: list[str], **settings: Any)
     [
         ("You have 30 days and the label is free.", 1.0, None),
         ("You have THIRTY  days\nand the label is free.", 1.0, None),
-        ("You have 130 days; the label is free.", 2 / 3, "missing_phrase"),
-        ("You have 30 days. The label is free, and refunds are instant.", 2 / 3, "banned_phrase"),
-        ("Hello!", 1 / 3, "missing_phrase"),
+        ("You have 130 days; the label is free.", 0.5, "missing_phrase"),
+        ("You have 30 days. The label is free, and refunds are instant.", 0.0, "banned_phrase"),
+        ("Hello!", 0.0, "missing_phrase"),
         ("", 0.0, "no_answer"),
         (None, 0.0, "no_answer"),
     ],
 )
-def test_required_and_banned_phrases_count_alike(answer: str | None, value: float, error_class: str | None) -> None:
+def test_required_phrases_count_and_a_banned_one_undoes_them(
+    answer: str | None, value: float, error_class: str | None
+) -> None:
     found = scored(answer, ["30 days|thirty days", "label is free"], ["instant"])
 
     assert found.value == pytest.approx(value)
