@@ -111,7 +111,10 @@ class _Paths:
             is_stream=wanted.is_stream, adapter=adapter, input=question,
             input_hash=self._serving.log.hashed(question),
         )  # fmt: skip
-        ask = chat_ask(x.id, wanted, budget_ms=x.budget_ms(), adapter=adapter)
+        ask = chat_ask(
+            x.id, wanted, budget_ms=x.budget_ms(), adapter=adapter,
+            default_tok=self._serving.limits.default_new_tok, context_tok=x.post.engine.context_tok,
+        )  # fmt: skip
         named = Named.of(x.id, wanted.model or x.post.release.recipe, is_chat=is_chat)
         if wanted.is_stream and not router.guards_for(wanted):
             return await x.live_stream(ask, named, wanted)

@@ -62,9 +62,12 @@ async def _question(post: Post, suite: str, body: dict[str, Any]) -> Said:
 
 async def _chat(post: Post, text: str, system: str, max_new_tokens: int) -> Said:
     turns = (*((Message("system", system),) if system else ()), Message("user", text))
-    wanted = Asked(model=None, messages=turns, max_new_tokens=max_new_tokens)
+    wanted = Asked(model=None, messages=turns)
     suites = [question.suite for question in post.release.questions.values()]
-    ask = chat_ask(uuid.uuid4().hex, wanted, budget_ms=None, adapter="")
+    ask = chat_ask(
+        uuid.uuid4().hex, wanted, budget_ms=None, adapter="", default_tok=max_new_tokens,
+        context_tok=post.engine.context_tok,
+    )  # fmt: skip
     outcome = await Router(guards=chat_guards(suites)).chat(post, ask, wanted)
     is_given = outcome.route == "edge"
     document = {"answer": outcome.text if is_given else None, "note": None if is_given else outcome.text,

@@ -170,11 +170,14 @@ def read_escalated(question: Question, record: Record, found: Answered) -> Readi
     return read(question.suite, record, question.labels, answer)
 
 
-def chat_ask(id_: str, wanted: Asked, *, budget_ms: float | None, adapter: str) -> Ask:
-    """What the engine is asked for a chat or a completion."""
+def chat_ask(
+    id_: str, wanted: Asked, *, budget_ms: float | None, adapter: str, default_tok: int, context_tok: int
+) -> Ask:
+    """What the engine is asked for a chat or a completion; half of a small context is left for the prompt."""
+    most = wanted.max_new_tokens or max(1, min(default_tok, context_tok // 2))
     return Ask(
-        id=id_, messages=wanted.messages, text=wanted.text, grammar=wanted.grammar,
-        max_new_tokens=wanted.max_new_tokens, temperature=wanted.temperature, top_p=wanted.top_p,
+        id=id_, messages=wanted.messages, text=wanted.text, grammar=wanted.grammar, max_new_tokens=most,
+        temperature=wanted.temperature, top_p=wanted.top_p,
         seed=wanted.seed, stop=wanted.stop, adapter=adapter, budget_ms=budget_ms,
         wants_logprobs=wanted.wants_logprobs,
     )  # fmt: skip

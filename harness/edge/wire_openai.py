@@ -72,7 +72,8 @@ class Asked:
     messages: tuple[Message, ...] = ()
     text: str | None = None
     """Of a completion: raw text without a chat template."""
-    max_new_tokens: int = 256
+    max_new_tokens: int | None = None
+    """None leaves it to the server."""
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0
@@ -195,7 +196,7 @@ def _shared(fields: _Fields, limits: Limits, most: int | None) -> dict[str, Any]
     temperature, top_p = fields.number("temperature", 0.0, 2.0), fields.number("top_p", 1e-6, 1.0)
     return {
         "model": fields.text("model"),
-        "max_new_tokens": asked or limits.default_new_tok,
+        "max_new_tokens": asked,
         # Clients of a device that must repeat itself get the likeliest answer unless they ask for chance.
         "temperature": 0.0 if temperature is None else temperature,
         "top_p": 1.0 if top_p is None else top_p,

@@ -27,7 +27,8 @@ from harness.edge.serving import Serving, key_digest
 from harness.edge.switch import Switch
 from harness.export.keys import Trust
 from harness.export.release import ReleaseContents, write_release
-from harness.files import canonical_json, digest_json
+from harness.export.verify import file_identity
+from harness.files import canonical_json, digest_json, sha256_file
 from harness.specs.suite import Suite
 from tests.export.releases import make_contents
 
@@ -66,11 +67,13 @@ def calibration(
 
 def contents(
     folder: Path, *, sequence: int = 1_000, fitted: Mapping[str, Any] | None = None, size: int = 40,
-    recipe: Mapping[str, Any] | None = None, examples: Sequence[Any] = (), **suite: Any,
+    recipe: Mapping[str, Any] | None = None, examples: Sequence[Any] = (), gguf: str | None = None, **suite: Any,
 ) -> ReleaseContents:  # fmt: skip
-    """A candidate that passed and carries one suite."""
+    """A candidate that passed and carries one suite; `gguf` ships in place of one with a single tensor."""
     folder.mkdir(parents=True, exist_ok=True)
     found = make_contents(folder, sequence=sequence, size=size)
+    if gguf is not None:
+        found = shipping(found, Path(gguf))
     document = Suite.model_validate(suite_document(**suite))
     parts = {key: value for key, value in found.lock.items() if key != "digest"}
     parts["suites"] = {document.suite: {"document": digest_json(document.model_dump())}}
@@ -85,6 +88,15 @@ def contents(
         verdicts={stage: replace(verdict, lock=lock["digest"]) for stage, verdict in found.verdicts.items()},
         calibrations={document.suite: fitted} if fitted else {},
     )  # fmt: skip
+
+
+def shipping(found: ReleaseContents, gguf: Path) -> ReleaseContents:
+    """The candidate with another file, and with verdict and scorecard about that one."""
+    sha = sha256_file(gguf)
+    identity, stage = file_identity(sha), found.picked
+    cards = {name: replace(card, identity=identity) for name, card in found.scorecards[stage].items()}
+    verdicts = {**found.verdicts, stage: replace(found.verdicts[stage], identity=identity)}
+    return replace(found, gguf=gguf, gguf_sha256=sha, verdicts=verdicts, scorecards={stage: cards})
 
 
 def make_release(folder: Path, **changes: Any) -> Release:
