@@ -33,7 +33,7 @@ class Item(Protocol):
 
 
 class Source(NamedTuple):
-    """A stage: a GGUF file or a checkpoint folder, the latter with its adapter on a base in 16 bits or NF4."""
+    """A stage: a GGUF file or a checkpoint folder, with an adapter of its own kind; a checkpoint's base may be NF4."""
 
     path: Path
     adapter: Path | None = None
@@ -349,14 +349,14 @@ class _Runner:
     def _open(self) -> Native:
         native = Native(threads=self._threads)
         path = str(self._source.path.resolve())
+        adapter = str(self._source.adapter.resolve()) if self._source.adapter else None
         try:
             if self._source.is_gguf:
                 native.call(
                     "open_gguf", path=path, threads=self._threads, context_tok=self._context_tok,
-                    is_repacked=self._is_repacked, cache=self._source.cache,
+                    is_repacked=self._is_repacked, cache=self._source.cache, adapter=adapter,
                 )  # fmt: skip
             else:
-                adapter = str(self._source.adapter.resolve()) if self._source.adapter else None
                 native.call(
                     "open_checkpoint", path=path, adapter=adapter, nf4=self._source.nf4, threads=self._threads
                 )

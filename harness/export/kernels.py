@@ -123,7 +123,13 @@ class GgufForward:
     """A GGUF through llama.cpp's low-level API. What two sequences in a row begin with is computed once."""
 
     def __init__(
-        self, path: str, threads: int, context_tok: int, is_repacked: bool, cache: str = "f16"
+        self,
+        path: str,
+        threads: int,
+        context_tok: int,
+        is_repacked: bool,
+        cache: str = "f16",
+        adapter: str | None = None,
     ) -> None:
         from llama_cpp import llama_cpp as low
 
@@ -141,9 +147,21 @@ class GgufForward:
         self._context = low.llama_init_from_model(self._model, parameters)
         if not self._context:
             raise ModelError(f"{path}: llama.cpp can't make a context of {context_tok} tokens in {cache}")
+        if adapter:
+            self._lay_over(adapter)
         self._context_tok = context_tok
         self._vocabulary = low.llama_vocab_n_tokens(low.llama_model_get_vocab(self._model))
         self._kept: list[int] = []
+
+    def _lay_over(self, adapter: str) -> None:
+        import ctypes
+
+        handle = self._low.llama_adapter_lora_init(self._model, adapter.encode())
+        if not handle:
+            raise ModelError(f"{adapter}: llama.cpp can't lay it over this model")
+        handles = (self._low.llama_adapter_lora_p_ctypes * 1)(handle)
+        if self._low.llama_set_adapters_lora(self._context, handles, 1, (ctypes.c_float * 1)(1.0)) != 0:
+            raise ModelError(f"{adapter}: llama.cpp refuses it on this context")
 
     def logits(self, ids: list[int], first: int) -> NDArray[np.float32]:
         import numpy as np
