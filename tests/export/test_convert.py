@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,15 @@ LLAMA3_ROPE = {
     "rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0,
     "high_freq_factor": 4.0, "original_max_position_embeddings": 64,
 }  # fmt: skip
+GEMMA3: dict[str, Any] = {
+    "family": "gemma3", "tokenizer": "gemma", "num_hidden_layers": 7, "sliding_window": 16, "query_pre_attn_scalar": 16,
+    "initializer_range": 0.1,
+}  # fmt: skip
+"""Six layers that see 16 tokens or, the sixth, everything; texts are longer than the window."""
+GEMMA3_STRETCHED = {
+    "full_attention": {"rope_type": "linear", "rope_theta": 1e6, "factor": 8.0},
+    "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+}
 VARIANTS: dict[str, dict[str, Any]] = {
     "llama 2": {"tie_word_embeddings": False, "num_key_value_heads": 4},
     "llama 3": {"rope_parameters": LLAMA3_ROPE, "tie_word_embeddings": False},
@@ -36,7 +46,19 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "mistral": {"family": "mistral", "sliding_window": None},
     "qwen2": {"family": "qwen2"},
     "qwen3": {"family": "qwen3"},
+    "gemma3": GEMMA3,
+    "gemma3 of another period": {
+        **GEMMA3,
+        "num_hidden_layers": 4,
+        "layer_types": ["sliding_attention", "full_attention"] * 2,
+    },
+    "gemma3, stretched": {**GEMMA3, "rope_parameters": GEMMA3_STRETCHED},
 }
+
+
+@pytest.fixture(scope="module")
+def gemma3(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_checkpoint(tmp_path_factory.mktemp("gemma3"), **GEMMA3)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -58,6 +80,46 @@ def test_a_forgotten_permutation_of_q_and_k_is_far_away(
     report = convert(llama, tmp_path / "wrong.gguf", metadata={})
 
     assert mean_kl(torch_logits(llama, IDS), gguf_logits(native, report.path, IDS)) > 0.1
+
+
+@pytest.mark.parametrize(
+    ("mistake", "change"),
+    [
+        ("norms without their one", {"norm_offset": 0.0}),
+        ("a window that is not stated", {"is_windowed": False}),
+    ],
+)
+def test_a_forgotten_trait_of_gemma3_is_far_away(
+    mistake: str, change: dict[str, Any], tmp_path: Path, native: Native, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = save_checkpoint(tmp_path / "model", **GEMMA3)
+    family = architectures.ARCHITECTURES["Gemma3ForCausalLM"]
+    wrong = {**architectures.ARCHITECTURES, "Gemma3ForCausalLM": replace(family, **change)}
+    monkeypatch.setattr(architectures, "ARCHITECTURES", wrong)
+
+    path = convert(checkpoint, tmp_path / "wrong.gguf", metadata={}).path
+
+    assert mean_kl(torch_logits(checkpoint, IDS), gguf_logits(native, path, IDS)) > 1e-2, mistake
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"query_pre_attn_scalar": 24}, "query_pre_attn_scalar = 24"),
+        ({"final_logit_softcapping": 30.0}, "final_logit_softcapping = 30"),
+        ({"hidden_activation": "gelu"}, "hidden_activation = gelu"),
+        ({"use_bidirectional_attention": True}, "use_bidirectional_attention"),
+        ({"layer_types": ["full_attention", "sliding_attention"] * 3 + ["full_attention"]}, "no period"),
+        ({"architectures": ["Gemma3ForConditionalGeneration"]}, "Gemma3ForConditionalGeneration"),
+    ],
+)
+def test_what_llama_cpp_would_compute_otherwise_of_gemma3_is_refused(
+    change: dict[str, Any], said: str, gemma3: Path, tmp_path: Path
+) -> None:
+    checkpoint = _edited(gemma3, tmp_path / "model", change)
+
+    with pytest.raises(ModelError, match=said):
+        convert(checkpoint, tmp_path / "model.gguf", metadata={})
 
 
 def test_permuted_rows_pair_the_halves_of_each_head() -> None:

@@ -22,7 +22,7 @@ HARD = (
 Encoders = tuple[Chat, Callable[[str], list[int]]]
 
 
-@pytest.fixture(scope="module", params=[*KINDS, "sentencepiece"])
+@pytest.fixture(scope="module", params=[*KINDS, "sentencepiece", "gemma"])
 def encoders(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Encoders]:
     """A tokenizer as Transformers runs it and as llama.cpp runs it from the GGUF."""
     checkpoint = save_checkpoint(tmp_path_factory.mktemp("words") / "model", tokenizer=request.param)

@@ -58,7 +58,7 @@ def save_tokenizer(folder: Path, kind: str = "smollm") -> int:
         tokenizer_object=tokenizer,
         bos_token="<|im_start|>",
         eos_token="<|endoftext|>",
-        unk_token="<unk>" if kind == "sentencepiece" else "<|endoftext|>",
+        unk_token="<unk>" if kind in ("sentencepiece", "gemma") else "<|endoftext|>",
         chat_template=TEMPLATE,
     )
     fast.save_pretrained(folder)
@@ -82,9 +82,12 @@ def begin_with_bos(checkpoint: Path) -> None:
 def _trained(kind: str) -> Any:
     from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-    if kind == "sentencepiece":
+    if kind in ("sentencepiece", "gemma"):
         tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
         tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+        if kind == "gemma":
+            tokenizer.normalizer = normalizers.Replace(" ", "▁")
+            tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
         tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback()])
         bytes_ = [f"<0x{value:02X}>" for value in range(256)]
         trainer = trainers.BpeTrainer(
@@ -128,13 +131,15 @@ def save_checkpoint(
     import transformers
 
     size = save_tokenizer(folder, tokenizer)
-    names = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3", "gemma": "Gemma"}
+    names = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3", "gemma": "Gemma",
+             "gemma3": "Gemma3"}  # fmt: skip
     settings: dict[str, Any] = {
         "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,
         "num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 256, "vocab_size": size,
         "initializer_range": 0.25, "tie_word_embeddings": True,
     }  # fmt: skip
-    config = getattr(transformers, f"{names[family]}Config")(**{**settings, **options})
+    kind = "Gemma3TextConfig" if family == "gemma3" else f"{names[family]}Config"
+    config = getattr(transformers, kind)(**{**settings, **options})
     torch.manual_seed(5)
     model = getattr(transformers, f"{names[family]}ForCausalLM")(config)
     with torch.no_grad():
