@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import math
 import shutil
@@ -23,6 +24,7 @@ from harness.edge.limits import Limits
 from harness.edge.requests_log import RequestLog
 from harness.edge.route import QueueOf, Router
 from harness.edge.served import Release, open_release
+from harness.edge.server import bind, make_server
 from harness.edge.serving import Serving, key_digest
 from harness.edge.switch import Switch
 from harness.export.keys import Trust
@@ -263,3 +265,18 @@ async def client_of(
             await switch.close(5.0)
             await router.close()
             log.close()
+
+
+@asynccontextmanager
+async def listening(serving: Serving) -> AsyncIterator[str]:
+    """The server's URL, behind a socket of this machine."""
+    listener = bind("127.0.0.1", 0)
+    web = make_server(make_app(serving), serving, drain_s=5.0)
+    task = asyncio.create_task(web.serve(sockets=[listener]))
+    while not web.started:
+        await asyncio.sleep(0.001)
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+    finally:
+        web.should_exit = True
+        await task
