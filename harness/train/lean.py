@@ -1,14 +1,19 @@
-"""LoRA layers, norms and gates with a backward written by hand: no casts, and little kept for it."""
+"""Layers of a model on their way through training: forwards that compute the same and keep less for the backward."""
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Sequence
 from types import MethodType
 from typing import TYPE_CHECKING, Any
+
+from harness.train.backward import gated_silu, lora_products, rms_norm, rotation
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+ROTARY = ("LlamaAttention", "MistralAttention", "Qwen2Attention")
+"""Attention that rotates what its products give, with nothing in between."""
 
 
 def make_lean(model: nn.Module) -> int:
@@ -18,23 +23,19 @@ def make_lean(model: nn.Module) -> int:
     to the activations' dtype instead is several times cheaper. Layers with dropout, DoRA's, and layers
     whose weight is packed keep PEFT's own forward.
     """
-    import torch
-    from peft.tuners.lora import Linear
-
     count = 0
     for module in model.modules():
-        if not isinstance(module, Linear) or type(module.get_base_layer()) is not torch.nn.Linear:
-            continue
-        if isinstance(module.lora_dropout["default"], torch.nn.Identity) and not module.lora_variant:
+        if _is_plain(module):
             module.forward = MethodType(_lora_forward, module)
             count += 1
     return count
 
 
 def make_blocks_lean(model: nn.Module) -> None:
-    """Norms and gated layers of the Llama family from now on keep only their inputs for the backward.
+    """Norms, gated layers and attention of the Llama family from now on keep only their inputs for the backward.
 
-    The values are the model's own; what is kept is less than half, and there are fewer passes over it.
+    The values are the model's own up to rounding; there are fewer passes over them, and layers that read the same
+    input go through their adapters together. Attention must be `packed.attention`.
     """
     from transformers.activations import ACT2FN
 
@@ -45,16 +46,46 @@ def make_blocks_lean(model: nn.Module) -> None:
             module.forward = MethodType(_norm_forward, module)
         elif kind.endswith("MLP") and isinstance(getattr(module, "act_fn", None), silu):
             module.forward = MethodType(_gated_forward, module)
+        elif kind in ROTARY:
+            module.forward = MethodType(_attention_forward, module)
+
+
+def _is_plain(module: Any) -> bool:
+    """Whether the module is a LoRA layer that does nothing but the two products."""
+    import torch
+    from peft.tuners.lora import Linear
+
+    return (
+        isinstance(module, Linear)
+        and type(module.get_base_layer()) is torch.nn.Linear
+        and isinstance(module.lora_dropout["default"], torch.nn.Identity)
+        and not module.lora_variant
+    )
 
 
 def _lora_forward(module: Any, x: torch.Tensor) -> torch.Tensor:
-    base = module.base_layer
-    if module.disable_adapters:
-        bare: torch.Tensor = base(x)
-        return bare
-    a, b = module.lora_A["default"].weight, module.lora_B["default"].weight
-    y: torch.Tensor = lora_linear()(x, base.weight, base.bias, a, b, module.scaling["default"])
-    return y
+    return _together(x, (module,))[0]
+
+
+def _together(x: torch.Tensor, modules: Sequence[Any]) -> Sequence[torch.Tensor]:
+    """What each of the layers makes of x: in one go where all are lean and their adapters on."""
+    if not all(_is_lean(module) for module in modules):
+        return [module(x) for module in modules]
+    if any(module.disable_adapters for module in modules):
+        return [module.base_layer(x) for module in modules]
+    scales = tuple(module.scaling["default"] for module in modules)
+    layers = [
+        (m.base_layer.weight, m.base_layer.bias, m.lora_A["default"].weight, m.lora_B["default"].weight)
+        for m in modules
+    ]
+    products: Sequence[torch.Tensor] = lora_products()(
+        x, scales, *(part for layer in layers for part in layer)
+    )
+    return products
+
+
+def _is_lean(module: Any) -> bool:
+    return getattr(vars(module).get("forward"), "__func__", None) is _lora_forward
 
 
 def _norm_forward(module: Any, x: torch.Tensor) -> torch.Tensor:
@@ -63,82 +94,20 @@ def _norm_forward(module: Any, x: torch.Tensor) -> torch.Tensor:
 
 
 def _gated_forward(module: Any, x: torch.Tensor) -> torch.Tensor:
-    y: torch.Tensor = module.down_proj(gated_silu()(module.gate_proj(x), module.up_proj(x)))
+    gate, up = _together(x, (module.gate_proj, module.up_proj))
+    y: torch.Tensor = module.down_proj(gated_silu()(gate, up))
     return y
 
 
-@cache
-def lora_linear() -> Any:
-    """The differentiable product `x Wᵀ + bias + scale · (x Aᵀ) Bᵀ`, as a function of its six arguments."""
-    import torch
+def _attention_forward(
+    module: Any, hidden_states: torch.Tensor, position_embeddings: Any, **kwargs: Any
+) -> tuple[torch.Tensor, None]:
+    """As Transformers calls it; one sequence, (1, tokens, width)."""
+    from harness.train.packed import row_attention
 
-    class LoraLinear(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx: Any, x: Any, weight: Any, bias: Any, a: Any, b: Any, scale: float) -> Any:
-            flat = x.reshape(-1, x.shape[-1])  # (tokens, in)
-            a16, b16 = a.to(x.dtype), (b * scale).to(x.dtype)  # (rank, in), (out, rank)
-            inner = flat @ a16.t()  # (tokens, rank)
-            y = torch.nn.functional.linear(flat, weight, bias)
-            y.addmm_(inner, b16.t())
-            ctx.save_for_backward(flat, weight, a16, b16, inner)
-            ctx.scale, ctx.in_shape = scale, x.shape
-            return y.view(*x.shape[:-1], y.shape[-1])
-
-        @staticmethod
-        def backward(ctx: Any, grad: Any) -> Any:
-            flat, weight, a16, b16, inner = ctx.saved_tensors
-            dy = grad.reshape(-1, grad.shape[-1])  # (tokens, out)
-            d_inner = dy @ b16  # (tokens, rank)
-            dx = None
-            if ctx.needs_input_grad[0]:
-                dx = (dy @ weight).addmm_(d_inner, a16).view(ctx.in_shape)
-            da = (d_inner.t() @ flat).float()
-            db = (dy.t() @ inner).float() * ctx.scale
-            return dx, None, None, da, db, None
-
-    return LoraLinear.apply
-
-
-@cache
-def rms_norm() -> Any:
-    """The differentiable `weight · x / rms(x)`, in float32 inside; the weight gets no gradient."""
-    import torch
-
-    class RmsNorm(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx: Any, x: Any, weight: Any, epsilon: float) -> Any:
-            wide = x.float()
-            inverse = torch.rsqrt(wide.square().mean(-1, keepdim=True) + epsilon)
-            ctx.save_for_backward(x, weight, inverse)
-            return weight * wide.mul_(inverse).to(x.dtype) if wide is not x else weight * (x * inverse)
-
-        @staticmethod
-        def backward(ctx: Any, grad: Any) -> Any:
-            x, weight, inverse = ctx.saved_tensors
-            unit = x.float() * inverse
-            wide = (grad * weight).float()
-            dx = (wide - unit * (wide * unit).mean(-1, keepdim=True)) * inverse
-            return dx.to(x.dtype), None, None
-
-    return RmsNorm.apply
-
-
-@cache
-def gated_silu() -> Any:
-    """The differentiable `silu(gate) · up`."""
-    import torch
-    from torch.nn.functional import silu
-
-    class GatedSilu(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx: Any, gate: Any, up: Any) -> Any:
-            ctx.save_for_backward(gate, up)
-            return silu(gate).mul_(up)
-
-        @staticmethod
-        def backward(ctx: Any, grad: Any) -> Any:
-            gate, up = ctx.saved_tensors
-            d_up = silu(gate).mul_(grad)
-            return torch.ops.aten.silu_backward(grad * up, gate), d_up
-
-    return GatedSilu.apply
+    products = _together(hidden_states, (module.q_proj, module.k_proj, module.v_proj))
+    q, k, v = (product.view(hidden_states.shape[1], -1, module.head_dim) for product in products)
+    cos, sin = (part.view(len(q), 1, -1) for part in position_embeddings)
+    turn = rotation()
+    out = row_attention()(turn(q, cos, sin), turn(k, cos, sin), v, module.scaling, kwargs["layout"])
+    return module.o_proj(out.view(hidden_states.shape[0], len(q), -1)), None

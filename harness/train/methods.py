@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from harness.errors import ModelError
 from harness.specs.tune import Method, Tune
 from harness.train.batches import Encoded, tensors
-from harness.train.packed import can_pack, pack, use_row_attention
+from harness.train.packed import Heads, can_pack, pack, use_row_attention
 
 if TYPE_CHECKING:
     import torch
@@ -63,8 +63,8 @@ class Adapted:
         backbone: Any = self.model.get_submodule(str(self.model.base_model_prefix))
         if self.is_packed:
             config: Any = self.model.config
-            groups = config.num_attention_heads // config.num_key_value_heads
-            packed = pack(rows, groups=groups, dtype=self.dtype, pad_id=pad_id)
+            heads = Heads(config.num_attention_heads, config.num_key_value_heads)
+            packed = pack(rows, heads=heads, dtype=self.dtype, pad_id=pad_id)
             states = backbone(
                 input_ids=packed.input_ids,
                 position_ids=packed.position_ids,

@@ -6,7 +6,7 @@ states in every row, so one copy serves all rows: the loss and the gradient are 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,16 +24,61 @@ WIDTH_MULTIPLE = 16
 ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3")
 
 
+class Heads(NamedTuple):
+    """Of an attention layer."""
+
+    queries: int
+    keys: int
+    """Each serves `queries // keys` query heads."""
+
+
+class Square(NamedTuple):
+    """Rows of equal width that look at themselves and at what all of them share, one batch entry a row and key head.
+
+    The indexes count heads of tokens: head h of token t is t * heads + h.
+    """
+
+    start: int
+    """The rows' own tokens are [start, end)."""
+    end: int
+    shared_tok: int
+    """Tokens before `start` that every row looks at."""
+    batch: int
+    """Rows times key heads."""
+    queries: torch.Tensor  # (batch * groups * width,), into the query heads
+    keys: torch.Tensor  # (batch * (shared + width),), into the key heads
+    own_queries: torch.Tensor  # ((end - start) * query heads,), into `queries`
+    own_keys: torch.Tensor  # ((end - start) * key heads,), into `keys`
+    mask: torch.Tensor  # (1, groups * width, shared + width), 0 or -inf
+
+    def of_queries(self, x: Any) -> Any:
+        """(tokens, heads, size) → (batch, groups * width, size)."""
+        return x.reshape(-1, x.shape[-1]).index_select(0, self.queries).view(self.batch, -1, x.shape[-1])
+
+    def of_keys(self, x: Any) -> Any:
+        """(tokens, key heads, size) → (batch, shared + width, size)."""
+        return x.reshape(-1, x.shape[-1]).index_select(0, self.keys).view(self.batch, -1, x.shape[-1])
+
+    def write_queries(self, out: Any, values: Any) -> None:
+        """Puts what `of_queries` would read of the rows' own tokens into `out`."""
+        _write(out[self.start : self.end], values, self.own_queries)
+
+    def write_keys(self, out: Any, values: Any) -> None:
+        """Puts the gradient of keys or values into `out`, and adds the shared tokens' to what stands there."""
+        _write(out[self.start : self.end], values, self.own_keys)
+        if self.shared_tok:
+            rows = values.view(-1, out.shape[1], *values.shape[1:])  # (rows, key heads, shared + width, size)
+            out[: self.shared_tok] += rows[:, :, : self.shared_tok].sum(0).transpose(0, 1)
+
+
 class Layout(NamedTuple):
     """Where the rows stand among the tokens: the common prefix, each row's own tokens, then padding."""
 
     prefix_tok: int
     rows: int
-    width: int
-    """Own tokens of the longest row, rounded up."""
-    slots: torch.Tensor  # (own tokens,), index into (rows * width)
-    prefix_mask: torch.Tensor  # (1, groups * prefix, prefix), 0 or -inf
-    mask: torch.Tensor  # (1, groups * width, prefix + width), 0 or -inf
+    end: int
+    """The first token of the padding, of which there is at least one."""
+    squares: tuple[Square, ...]
 
 
 class Packed(NamedTuple):
@@ -66,39 +111,71 @@ def use_row_attention(model: nn.Module) -> None:
     model.config._attn_implementation = ATTENTION  # type: ignore[union-attr]
 
 
-def pack(rows: Sequence[Encoded], *, groups: int, dtype: torch.dtype, pad_id: int) -> Packed:
-    """The rows as one sequence; `groups` is the number of query heads a key head serves."""
+def pack(rows: Sequence[Encoded], *, heads: Heads, dtype: torch.dtype, pad_id: int) -> Packed:
+    """The rows as one sequence, for attention layers with these heads."""
     import torch
 
     prefix = shared_prefix(rows)
-    own = [len(row.ids) - prefix for row in rows]
-    width = _rounded(max(own), WIDTH_MULTIPLE)
     ids, positions = list(rows[0].ids[:prefix]), list(range(prefix))
-    slots: list[int] = []
+    starts: list[int] = []
     places: list[int] = []
     targets: list[int] = []
-    for at, row in enumerate(rows):
+    for row in rows:
+        starts.append(len(ids))
         places.extend(len(ids) + place - prefix - 1 for place in row.supervised_at)
         targets.extend(row.ids[place] for place in row.supervised_at)
         ids.extend(row.ids[prefix:])
         positions.extend(range(prefix, len(row.ids)))
-        slots.extend(range(at * width, at * width + own[at]))
-    padding = _rounded(len(ids), TOKENS_MULTIPLE) - len(ids)
-    layout = Layout(
-        prefix,
-        len(rows),
-        width,
-        torch.tensor(slots),
-        _mask(0, prefix, groups, dtype),
-        _mask(prefix, width, groups, dtype),
-    )
+    end = len(ids)
+    tokens = _rounded(end + 1, TOKENS_MULTIPLE)
     return Packed(
-        torch.tensor([ids + [pad_id] * padding]),
-        torch.tensor([positions + [0] * padding]),
-        layout,
+        torch.tensor([ids + [pad_id] * (tokens - end)]),
+        torch.tensor([positions + [0] * (tokens - end)]),
+        Layout(prefix, len(rows), end, tuple(_squares(prefix, starts, end, heads, dtype))),
         torch.tensor(places),
         torch.tensor(targets),
     )
+
+
+def _squares(
+    prefix: int, starts: Sequence[int], end: int, heads: Heads, dtype: torch.dtype
+) -> Iterator[Square]:
+    """The prefix by itself, then all rows after it."""
+    import torch
+
+    if prefix:
+        yield _square(torch.arange(prefix)[None], 0, 0, prefix, heads, dtype)
+    widths = [after - start for start, after in zip(starts, [*starts[1:], end], strict=True)]
+    columns = torch.arange(_rounded(max(widths), WIDTH_MULTIPLE))
+    tokens = torch.tensor(starts)[:, None] + columns
+    # Slots without a token of their own read the padding: no row looks there, and its gradient is zero.
+    own = columns < torch.tensor(widths)[:, None]
+    yield _square(torch.where(own, tokens, end), prefix, prefix, end, heads, dtype)
+
+
+def _square(
+    tokens: torch.Tensor, shared: int, start: int, end: int, heads: Heads, dtype: torch.dtype
+) -> Square:
+    """`tokens` (rows, width) names the token of each slot; `end` or above where there is none."""
+    import torch
+
+    (rows, width), groups = tokens.shape, heads.queries // heads.keys
+    head = torch.arange(heads.queries).view(1, heads.keys, groups, 1)
+    key_head = torch.arange(heads.keys).view(1, heads.keys, 1)
+    queries = tokens[:, None, None] * heads.queries + head  # (rows, key heads, groups, width)
+    seen = torch.cat([torch.arange(shared).expand(rows, -1), tokens], dim=1)  # (rows, shared + width)
+    keys = seen[:, None] * heads.keys + key_head  # (rows, key heads, shared + width)
+    is_own = tokens < end
+    slots = (
+        torch.arange(queries.numel()).view_as(queries).permute(0, 3, 1, 2)[is_own]
+    )  # (own, key heads, groups)
+    key_slots = (
+        torch.arange(keys.numel()).view_as(keys)[:, :, shared:].permute(0, 2, 1)[is_own]
+    )  # (own, key heads)
+    return Square(
+        start, end, shared, rows * heads.keys, queries.flatten(), keys.flatten(), slots.flatten(),
+        key_slots.flatten(), _mask(shared, width, groups, dtype),
+    )  # fmt: skip
 
 
 def shared_prefix(rows: Sequence[Encoded]) -> int:
@@ -139,116 +216,48 @@ def row_attention() -> Any:
     class RowAttention(torch.autograd.Function):
         @staticmethod
         def forward(ctx: Any, q: Any, k: Any, v: Any, scale: float, layout: Layout) -> Any:
-            out = torch.zeros_like(q)
+            out = _blank(q, layout)
             saved = []
-            for part in _parts(layout):
-                heads = part.queries(q) * scale, part.keys(k), part.keys(v)
-                weights = torch.softmax(torch.bmm(heads[0], heads[1].mT).add_(part.mask), dim=-1)
-                part.write(out, torch.bmm(weights, heads[2]))
+            for square in layout.squares:
+                heads = square.of_queries(q).mul_(scale), square.of_keys(k), square.of_keys(v)
+                weights = torch.softmax(torch.bmm(heads[0], heads[1].mT).add_(square.mask), dim=-1)
+                square.write_queries(out, torch.bmm(weights, heads[2]))
                 saved += [*heads, weights]
             ctx.save_for_backward(*saved)
-            ctx.scale, ctx.layout, ctx.shapes = scale, layout, (q.shape, k.shape)
+            ctx.scale, ctx.layout, ctx.key_shape = scale, layout, k.shape
             return out
 
         @staticmethod
         def backward(ctx: Any, grad: Any) -> Any:
-            dq, dk, dv = (
-                grad.new_zeros(ctx.shapes[0]),
-                grad.new_zeros(ctx.shapes[1]),
-                grad.new_zeros(ctx.shapes[1]),
-            )
+            layout: Layout = ctx.layout
+            dq = _blank(grad, layout)
+            dk, dv = (_blank(grad.new_empty(ctx.key_shape), layout) for _ in range(2))
             saved = ctx.saved_tensors  # once: recomputed activations can't be unpacked twice
-            for at, part in enumerate(_parts(ctx.layout)):
+            for at, square in enumerate(layout.squares):
                 q, k, v, weights = saved[4 * at : 4 * at + 4]
-                d_out = part.queries(grad)
-                part.add_keys(dv, torch.bmm(weights.mT, d_out))
+                d_out = square.of_queries(grad)
+                square.write_keys(dv, torch.bmm(weights.mT, d_out))
                 d_weights = torch.bmm(d_out, v.mT)
                 d_scores = torch._softmax_backward_data(d_weights, weights, -1, weights.dtype)
-                part.write(dq, torch.bmm(d_scores, k).mul_(ctx.scale))
-                part.add_keys(dk, torch.bmm(d_scores.mT, q))
+                square.write_queries(dq, torch.bmm(d_scores, k).mul_(ctx.scale))
+                square.write_keys(dk, torch.bmm(d_scores.mT, q))
             return dq, dk, dv, None, None
 
     return RowAttention.apply
 
 
-def _parts(layout: Layout) -> list[Any]:
-    own = _Own(layout)
-    return [_Prefix(layout), own] if layout.prefix_tok else [own]
+def _blank(like: Any, layout: Layout) -> Any:
+    """Memory for as many heads of tokens, zero in the padding."""
+    import torch
+
+    blank = torch.empty(like.shape, dtype=like.dtype, device=like.device)
+    blank[layout.end :].zero_()
+    return blank
 
 
-class _Prefix:
-    """The common prefix looking at itself, one batch entry a key head."""
+def _write(out: Any, values: Any, places: torch.Tensor) -> None:
+    """`out` (tokens, heads, size), contiguous, becomes the values' heads at the places."""
+    import torch
 
-    def __init__(self, layout: Layout) -> None:
-        self.tokens = layout.prefix_tok
-        self.mask = layout.prefix_mask
-
-    def queries(self, x: Any) -> Any:
-        return _grouped(x[: self.tokens][None], self.mask)
-
-    def keys(self, x: Any) -> Any:
-        return x[: self.tokens].transpose(0, 1).contiguous()
-
-    def write(self, out: Any, heads: Any) -> None:
-        out[: self.tokens] = _ungrouped(heads, 1, self.tokens, out)[0]
-
-    def add_keys(self, out: Any, heads: Any) -> None:
-        out[: self.tokens] += heads.transpose(0, 1)
-
-
-class _Own:
-    """Each row's own tokens looking at the prefix and at themselves, one batch entry a row and key head."""
-
-    def __init__(self, layout: Layout) -> None:
-        self.layout = layout
-        self.mask = layout.mask
-        self.start = layout.prefix_tok
-        self.end = layout.prefix_tok + len(layout.slots)
-
-    def queries(self, x: Any) -> Any:
-        return _grouped(self._padded(x), self.mask)
-
-    def keys(self, x: Any) -> Any:
-        import torch
-
-        own = self._padded(x).transpose(1, 2)  # (rows, heads, width, size)
-        if not self.start:
-            return own.reshape(-1, *own.shape[2:])
-        shared = x[: self.start].transpose(0, 1)[None].expand(self.layout.rows, -1, -1, -1)
-        return torch.cat([shared, own], dim=2).flatten(0, 1)
-
-    def write(self, out: Any, heads: Any) -> None:
-        padded = _ungrouped(heads, self.layout.rows, self.layout.width, out)
-        out[self.start : self.end] = padded.flatten(0, 1)[self.layout.slots]
-
-    def add_keys(self, out: Any, heads: Any) -> None:
-        rows = heads.view(self.layout.rows, -1, *heads.shape[1:])  # (rows, heads, prefix + width, size)
-        own = rows[:, :, self.start :].transpose(1, 2).flatten(0, 1)
-        out[self.start : self.end] = own[self.layout.slots]
-        if self.start:
-            out[: self.start] += rows[:, :, : self.start].sum(0).transpose(0, 1)
-
-    def _padded(self, x: Any) -> Any:
-        """(tokens, heads, size) → (rows, width, heads, size), zero where a row has no token."""
-        padded = x.new_zeros(self.layout.rows * self.layout.width, *x.shape[1:])
-        padded.index_copy_(0, self.layout.slots, x[self.start : self.end])
-        return padded.view(self.layout.rows, self.layout.width, *x.shape[1:])
-
-
-def _grouped(x: Any, mask: Any) -> Any:
-    """(rows, time, heads, size) → (rows * key heads, groups * time, size): heads that share keys are one."""
-    rows, time, heads, size = x.shape
-    groups = mask.shape[1] // time
-    split = x.view(rows, time, heads // groups, groups, size).permute(0, 2, 3, 1, 4)
-    return split.reshape(-1, groups * time, size)
-
-
-def _ungrouped(x: Any, rows: int, time: int, like: Any) -> Any:
-    """The inverse of `_grouped`; `like` has the heads and their size as its last dimensions."""
-    heads, size = like.shape[1:]
-    groups = x.shape[1] // time
-    return (
-        x.view(rows, heads // groups, groups, time, size)
-        .permute(0, 3, 1, 2, 4)
-        .reshape(rows, time, heads, size)
-    )
+    size = out.shape[-1]
+    torch.index_select(values.reshape(-1, size), 0, places, out=out.view(-1, size))

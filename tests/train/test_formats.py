@@ -11,7 +11,7 @@ from harness.data.records import RecordsError
 from harness.errors import DataError
 from harness.train.batches import TooLong, encode, tensors
 from harness.train.formats import hub_file, read_examples
-from harness.train.packed import pack
+from harness.train.packed import Heads, pack
 
 TALK = [
     {"role": "system", "content": "Be brief."},
@@ -54,7 +54,7 @@ def test_targets_of_all_turns_stand_after_their_places_packed_or_padded(tmp_path
         for example in read_examples(written(tmp_path, {"messages": TALK}, {"id": "b", "messages": TALK[:3]}))
     ]
     padded = tensors(rows, pad_id=2)
-    packed = pack(rows, groups=2, dtype=torch.float32, pad_id=2)
+    packed = pack(rows, heads=Heads(4, 2), dtype=torch.float32, pad_id=2)
 
     wanted = [row.ids[at] for row in rows for at in row.supervised_at]
     assert padded.targets.tolist() == packed.targets.tolist() == wanted

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from harness.train.loss import accumulate
 from harness.train.methods import Adapted, adapt
 from harness.train.objectives import Supervised, summed_loss
 from harness.train.packed import shared_prefix
+from tests.export.tiny_models import save_checkpoint
 
 
 def row(at: int, ids: Sequence[int], supervised: int) -> Encoded:
@@ -30,16 +30,6 @@ def ready(base: Path, **tune: Any) -> Adapted:
     for parameter in adapted.parameters.values():
         parameter.data = torch.randn_like(parameter) * 0.1
     return adapted
-
-
-def padded(adapted: Adapted) -> Adapted:
-    adapted.model.config._attn_implementation = "sdpa"  # type: ignore[union-attr]
-    return replace(adapted, is_packed=False)
-
-
-def packed(adapted: Adapted) -> Adapted:
-    adapted.model.config._attn_implementation = "harness_rows"  # type: ignore[union-attr]
-    return replace(adapted, is_packed=True)
 
 
 def gradients(adapted: Adapted, rows: Sequence[Encoded]) -> tuple[float, dict[str, torch.Tensor]]:
@@ -61,8 +51,26 @@ def assert_same(
 
 
 @pytest.fixture(scope="module")
-def adapted(base: Path) -> Adapted:
-    return ready(base)
+def packed(base: Path) -> Adapted:
+    found = ready(base)
+    assert found.is_packed
+    return found
+
+
+@pytest.fixture(scope="module")
+def padded(base: Path) -> Adapted:
+    return ready_for_padding(base)
+
+
+def ready_for_padding(base: Path, **tune: Any) -> Adapted:
+    """The same adapters in the forwards of PEFT and Transformers, over padded rows."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("harness.train.lean.make_lean", lambda model: 0)
+        patch.setattr("harness.train.methods.can_pack", lambda model, device: False)
+        found = ready(base, **tune)
+    assert not any("forward" in vars(module) for module in found.model.modules())
+    assert not found.is_packed
+    return found
 
 
 token_rows = st.integers(0, 9).flatmap(
@@ -82,19 +90,30 @@ token_rows = st.integers(0, 9).flatmap(
 @given(token_rows)
 @settings(max_examples=25, deadline=None)
 def test_rows_side_by_side_have_the_loss_and_gradients_of_padded_rows(
-    adapted: Adapted, rows: list[Encoded]
+    packed: Adapted, padded: Adapted, rows: list[Encoded]
 ) -> None:
-    side_by_side = gradients(packed(adapted), rows)
-
-    assert_same(gradients(padded(adapted), rows), side_by_side)
+    assert_same(gradients(padded, rows), gradients(packed, rows))
 
 
-def test_no_row_sees_another(adapted: Adapted) -> None:
+@pytest.mark.parametrize("family", ["llama", "mistral", "qwen2", "qwen3"])
+@pytest.mark.parametrize("tune", [{}, {"targets": ("q_proj", "up_proj")}, {"dora": True}], ids=str)
+def test_each_family_computes_what_peft_and_transformers_compute(
+    family: str, tune: dict[str, Any], tmp_path: Path
+) -> None:
+    base = save_checkpoint(tmp_path, family=family)
+    rows = [row(at, [at + 3, *range(20, 40 + at)], 4) for at in range(3)]
+
+    assert_same(
+        gradients(ready_for_padding(base, method="lora", **tune), rows),
+        gradients(ready(base, method="lora", **tune), rows),
+    )
+
+
+def test_no_row_sees_another(packed: Adapted) -> None:
     first, second, other = (row(at, [1, 5, 6, *([at + 7] * 20)], 3) for at in range(3))
-    states = packed(adapted)
 
     def of_first(rows: list[Encoded]) -> torch.Tensor:
-        return states.hidden_and_targets(rows, pad_id=2)[0][:3].detach()
+        return packed.hidden_and_targets(rows, pad_id=2)[0][:3].detach()
 
     torch.testing.assert_close(of_first([first, second]), of_first([first, other]), rtol=0, atol=1e-6)
 
@@ -107,33 +126,20 @@ def test_the_common_beginning_stops_before_the_place_that_predicts_the_answer() 
     assert shared_prefix([row(0, [1, 2, 9, 4], 1), row(1, [1, 2, 8, 4], 1)]) == 2
 
 
-def test_everything_together_computes_what_peft_and_transformers_compute(
-    base: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rows = [row(at, [at + 3, *range(20, 40 + at)], 4) for at in range(3)]
-    ours = gradients(ready(base), rows)
-    monkeypatch.setattr("harness.train.lean.make_lean", lambda model: 0)
-    monkeypatch.setattr("harness.train.methods.can_pack", lambda model, device: False)
-    theirs = ready(base)
-
-    assert not any("forward" in vars(module) for module in theirs.model.modules())
-    assert_same(gradients(theirs, rows), ours)
-
-
 def test_layers_with_dropout_keep_pefts_forward(base: Path) -> None:
     assert make_lean(ready(base, dropout=0.1).model) == 0
     assert make_lean(ready(base).model) == 2 * 7
 
 
 @pytest.mark.parametrize("micro", [1, 2, 3, 5])
-def test_the_gradient_does_not_depend_on_how_the_batch_is_cut(adapted: Adapted, micro: int) -> None:
+def test_the_gradient_does_not_depend_on_how_the_batch_is_cut(packed: Adapted, micro: int) -> None:
     rows = [row(at, [at + 3, *range(20, 30 + 7 * at)], 1 + at) for at in range(8)]
 
     def all_at_once(size: int) -> tuple[float, dict[str, torch.Tensor]]:
-        for parameter in adapted.parameters.values():
+        for parameter in packed.parameters.values():
             parameter.grad = None
-        loss = accumulate(packed(adapted), Supervised(), rows, micro=size, pad_id=2)
-        return loss, {name: p.grad.clone() for name, p in adapted.parameters.items()}  # type: ignore[union-attr]
+        loss = accumulate(packed, Supervised(), rows, micro=size, pad_id=2)
+        return loss, {name: p.grad.clone() for name, p in packed.parameters.items()}  # type: ignore[union-attr]
 
     whole, cut = all_at_once(8), all_at_once(micro)
 
@@ -142,9 +148,9 @@ def test_the_gradient_does_not_depend_on_how_the_batch_is_cut(adapted: Adapted, 
         torch.testing.assert_close(cut[1][name], grad, rtol=1e-4, atol=1e-6)
 
 
-def test_logits_in_chunks_give_the_same_loss(adapted: Adapted, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_logits_in_chunks_give_the_same_loss(packed: Adapted, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [row(at, [at + 3, *range(20, 50)], 9) for at in range(3)]
-    whole = gradients(packed(adapted), rows)
+    whole = gradients(packed, rows)
     monkeypatch.setattr("harness.train.objectives.LOGIT_ROWS", 5)
 
-    assert_same(whole, gradients(packed(adapted), rows))
+    assert_same(whole, gradients(packed, rows))
