@@ -27,7 +27,9 @@ def finished(folder: Path, digest: str) -> TrainResult | None:
         document = read_json(folder / RESULT)
         files: dict[str, str] = document["files"]
         if document["plan"] == digest and all(sha256_file(folder / f) == sha for f, sha in files.items()):
-            return TrainResult(**{**document["result"], "adapter": folder / ADAPTER})
+            found = document["result"]
+            orders = tuple(found.get("orders", ()))  # JSON has no tuples
+            return TrainResult(**{**found, "adapter": folder / ADAPTER, "orders": orders})
     return None
 
 
