@@ -15,6 +15,7 @@ from harness.cli_edge import add_edge
 from harness.cli_gate import add_commands
 from harness.cli_interop import add_interop
 from harness.cli_options import Data, Fresh, Json, RecipeFile, twin
+from harness.cli_plan import add_plan
 from harness.cli_release import add_release
 from harness.cli_review import add_review
 from harness.cli_runs import add_runs, open_board
@@ -206,6 +207,7 @@ add_edge(app)
 add_serve(app)
 add_review(app)
 add_data(app)
+add_plan(app)
 
 
 def main() -> NoReturn:

@@ -15,6 +15,9 @@ FLOOR_BELOW = 0.25
 LEAST_FLOOR = 0.2
 LABEL_FLOOR = 0.4
 MARGIN = 0.05
+MIN_N = 20
+"""Records of a slice's value that make it worth a verdict."""
+MIN_LABEL_N = 12
 
 
 class PlannedRule(NamedTuple):
@@ -89,7 +92,7 @@ def _slices(situation: Situation, first: SuiteFacts, left_out: list[str]) -> Ite
         if facts is None or floor < LEAST_FLOOR:
             left_out.append(f"slice {key}: too few evaluation records a value to judge; reported only")
             continue
-        gate = {"metric": "accuracy", "per": key, "at_least": floor, "min_n": facts.n_least}
+        gate = {"metric": "accuracy", "per": key, "at_least": floor, "min_n": MIN_N}
         why = f"{facts.n_values} values of {facts.n_least} records or more: none may be left behind"
         yield PlannedRule(gate, why)
 
@@ -102,7 +105,7 @@ def _labels(first: SuiteFacts, needs_precision: bool, left_out: list[str]) -> It
     if facts is None or floor < LEAST_FLOOR:
         left_out.append("labels: too few evaluation records a label to judge; reported only")
         return
-    gate = {"metric": "recall", "per": "label", "at_least": floor, "min_n": facts.n_least}
+    gate = {"metric": "recall", "per": "label", "at_least": floor, "min_n": MIN_LABEL_N}
     yield PlannedRule(gate, f"{facts.n_values} labels of {facts.n_least} records or more: none may be lost")
     if needs_precision:
         yield PlannedRule({**gate, "metric": "precision"}, "both kinds of error, label by label")
