@@ -37,6 +37,7 @@ __all__ = ["ReleaseContents", "ReleaseReport", "VerifyReport", "sign_release", "
 
 CARD = "MODEL_CARD.md"
 MODELFILE = "Modelfile"
+REFERENCE = "reference.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,8 @@ class ReleaseContents:
     suites: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """By suite: {"suite": its whole document, "labels", "examples": turns before the question}, so that a device can
     ask what was evaluated."""
+    reference: Mapping[str, Any] = field(default_factory=dict)
+    """Of the stage that ships, by suite: what `harness.evals.reference.reference_of` gives."""
     sequence: int | None = None
     """Counts up from release to release, such as the second of the run's start; None when unknown."""
 
@@ -162,6 +165,8 @@ def _write_documents(part: Path, name: str, contents: ReleaseContents) -> None:
         write_json(part / "calibration" / contents.picked / f"{suite}.json", dict(calibration))
     for suite, asked in contents.suites.items():
         write_json(part / SUITES / f"{suite}.json", dict(asked))
+    if contents.reference:
+        write_json(part / REFERENCE, {"stage": contents.picked, "suites": dict(contents.reference)})
     header = read_header(part / name)
     write_json(part / BOM, bill_of_materials(name, contents, header))
     write_atomic(part / CARD, model_card(name, contents))

@@ -13,13 +13,16 @@ from typing import Any
 from harness import __version__
 from harness.data.lineage import suite_lineage
 from harness.evals.lock import code_digest
+from harness.evals.reference import reference_of
 from harness.evals.results import Scorecard, Verdict
+from harness.evals.samples import read_samples
 from harness.evals.work import Prompts, Work
 from harness.export.pick import Candidate, Choice, pick
 from harness.export.release import ReleaseContents, write_release
 from harness.files import read_json, sha256_file
 from harness.jobs.orders import MAKING_ROOMS, Loaded
 from harness.specs.load import find_document, load_release
+from harness.specs.suite import LABELLED
 
 LIBRARIES = (
     "torch",
@@ -72,7 +75,7 @@ def pack(
         gguf_sha256=sha256_file(gguf), verdicts=verdicts, scorecards=_scorecards(folder, list(verdicts)),
         lock=loaded.lock, lineage=_lineage(folder, loaded, options), fidelity=_fidelity(folder, list(verdicts)),
         pick=choice.to_json(), notes=_notes(folder), calibrations=_calibrations(folder, choice.picked),
-        sequence=_sequence(folder), suites=_suites(loaded),
+        sequence=_sequence(folder), suites=_suites(loaded), reference=_reference(folder, loaded, choice.picked),
     )  # fmt: skip
     return write_release(Path(options["out"]) / folder.name, contents).folder
 
@@ -103,6 +106,16 @@ def endorse(release: Path) -> str:
 def _calibrations(folder: Path, stage: str) -> dict[str, Any]:
     paths = sorted((folder / "stages" / stage).glob("*/calibration.json"))
     return {path.parent.name: read_json(path) for path in paths}
+
+
+def _reference(folder: Path, loaded: Loaded, stage: str) -> dict[str, Any]:
+    return {
+        name: reference_of(
+            read_samples(folder / "stages" / stage / name / "samples.jsonl"), slices=suite.slices,
+            is_labelled=suite.task in LABELLED,
+        )
+        for name, suite in loaded.suites.items()
+    }  # fmt: skip
 
 
 def _suites(loaded: Loaded) -> dict[str, Any]:
