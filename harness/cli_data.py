@@ -26,9 +26,7 @@ Names = Annotated[
 KeyFile = Annotated[
     Path, typer.Option("--key-file", help="The key, as `harness data key` writes it.", show_default=False)
 ]
-data_app = typer.Typer(
-    no_args_is_help=True, help="Personal data in files: find it, replace it, go back with the key."
-)
+data_app = typer.Typer(no_args_is_help=True, help="Personal data in files: find, replace, restore.")
 
 
 def add_data(app: typer.Typer) -> None:
