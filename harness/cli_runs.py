@@ -13,7 +13,7 @@ from harness.errors import ExitCode
 
 def add_runs(app: typer.Typer) -> None:
     """Puts the commands of this file among the others."""
-    for command in (runs, show, compare, attach, cancel, board, web, doctor):
+    for command in (runs, show, compare, attach, cancel, steer, board, monitor, web, doctor):
         app.command()(command)
 
 
@@ -137,6 +137,31 @@ def cancel(
     typer.echo(json.dumps({"run": folder.name, "now": now, "text": said}) if json_out else said)
 
 
+def steer(
+    run: RunName,
+    order: Annotated[
+        str, typer.Argument(help="pause, go-on, gate, roll-back, or finish: train no further, keep the best.")
+    ],
+    json_out: Json = False,
+) -> None:
+    """Tells a run that trains what to do after its step.
+
+    What was asked stands in the journal, in train.json and in the release.
+
+    Example: harness steer last pause
+    """
+    from harness.errors import DataError
+    from harness.jobs.steering import Order
+    from harness.jobs.steering import steer as steer_run
+    from harness.jobs.store import find_run, home_folder
+
+    if order not in list(Order):
+        raise DataError(f"{order!r} is no order", hint=f"one of {', '.join(Order)}")
+    folder = find_run(home_folder(), run)
+    said = steer_run(folder, Order(order))
+    typer.echo(json.dumps({"steered": folder.name, "order": order, "text": said}) if json_out else said)
+
+
 def board(
     run: Annotated[str | None, typer.Argument(help="A run's name; all runs by default.")] = None,
     plain: Annotated[bool, typer.Option("--plain", help="Print the board as text.")] = False,
@@ -147,6 +172,42 @@ def board(
     Example: harness board --plain
     """
     open_board(run, plain=plain, ascii_only=ascii_only)
+
+
+def monitor(
+    device: Annotated[
+        str | None, typer.Option(help="The device's folder, to show what is installed; $HARNESS_DEVICE.")
+    ] = None,
+    json_out: Json = False,
+    ascii_only: Annotated[bool, typer.Option("--ascii", help="Draw with ASCII characters only.")] = False,
+) -> None:
+    """What answers on this device: servers, requests, who answered, how long it took.
+
+    Read from the request logs of `harness serve`; the terminal shows the same on screen 8.
+
+    Example: harness monitor --device /srv/edge
+    """
+    import os
+    import time
+
+    from harness.jobs.store import home_folder
+
+    if device is not None:
+        os.environ["HARNESS_DEVICE"] = device
+    if not json_out:
+        from harness.tui.plain import monitor as monitor_text
+
+        typer.echo(monitor_text(home_folder(), ascii=ascii_only), nl=False)
+        return
+    from harness.tui.screens.monitor import installed_on
+    from harness.tui.views.monitor import services_of, summary_of
+
+    served = []
+    for one in services_of(home_folder()):
+        about = {"service": one.folder.name, "release": one.release, "stage": one.stage}
+        served.append({**about, **summary_of(one, time.time())._asdict()})
+    installed = [one._asdict() for one in installed_on(os.environ.get("HARNESS_DEVICE"))]
+    typer.echo(json.dumps({"served": served, "installed": installed}, indent=1))
 
 
 def open_board(run: str | None, *, plain: bool, ascii_only: bool) -> None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from harness.jobs.store import RunState
 
 BOARD, LIVE, SAMPLES, DIFF = "board", "live", "samples", "diff"
-TRAIN, EXPORT, REVIEW, START, HELP = "train", "export", "review", "start", "help"
-NUMBERED = (BOARD, LIVE, SAMPLES, DIFF, TRAIN, EXPORT, REVIEW)
+TRAIN, EXPORT, REVIEW, MONITOR, START, HELP = "train", "export", "review", "monitor", "start", "help"
+NUMBERED = (BOARD, LIVE, SAMPLES, DIFF, TRAIN, EXPORT, REVIEW, MONITOR)
 """The screens that stand in the line of tabs, opened by their number."""
 SCREENS = (*NUMBERED, START)
 TITLES = {name: name.capitalize() for name in SCREENS}
@@ -51,5 +51,13 @@ class Context:
     """On the review: answers on which reviewers disagree."""
     has_said: bool = False
     """Whether this reviewer has judged anything here."""
+    is_training: bool = False
+    """Whether the run is in its training step."""
+    is_paused: bool = False
+    """Whether training waits for a person."""
+    has_train_gates: bool = False
+    """Whether the recipe scores checkpoints."""
+    n_served: int = 0
+    """On the monitor: servers whose request logs are at hand."""
     comparison: tuple[str, ...] | None = None
     """On the diff: the words of the command that compares the two sides."""

@@ -11,7 +11,19 @@ from typing import TYPE_CHECKING
 from harness.jobs.store import RunInfo, RunState
 from harness.tui import keys
 from harness.tui.commands import Commands
-from harness.tui.context import BOARD, DIFF, EXPORT, HELP, LIVE, REVIEW, SAMPLES, START, TRAIN, Context
+from harness.tui.context import (
+    BOARD,
+    DIFF,
+    EXPORT,
+    HELP,
+    LIVE,
+    MONITOR,
+    REVIEW,
+    SAMPLES,
+    START,
+    TRAIN,
+    Context,
+)
 from harness.tui.jobs import Jobs
 from harness.tui.screens.all import Screens
 from harness.tui.screens.base import Effect, Screen
@@ -190,7 +202,7 @@ class Desk:
         return self.here.body(cells, rows)
 
     def _crumbs(self) -> list[str]:
-        run = [self.info.run] if self.info and self.screen != START else []
+        run = [self.info.run] if self.info and self.screen not in (START, MONITOR) else []
         return [self.screen, *run, *self.here.crumbs()]
 
     def say(self, text: str, style: str = "warning") -> None:
@@ -265,6 +277,9 @@ class Desk:
 
     def do_review(self) -> None:
         self.go(REVIEW)
+
+    def do_monitor(self) -> None:
+        self.go(MONITOR)
 
     def do_baseline(self) -> None:
         if self.info is not None:

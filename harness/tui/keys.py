@@ -10,6 +10,7 @@ from harness.tui.context import (
     DIFF,
     HELP,
     LIVE,
+    MONITOR,
     REVIEW,
     SAMPLES,
     SCREENS,
@@ -28,13 +29,17 @@ from harness.tui.reasons import (
     no_run,
     no_sample,
     no_sources,
+    no_train_gates,
+    not_paused,
     not_resumable,
     not_running,
+    not_training,
     nothing_compared,
     nothing_disputed,
     nothing_said,
     nothing_to_judge,
     nothing_to_open,
+    paused_already,
 )
 from harness.tui.twins import (
     cancel,
@@ -45,6 +50,7 @@ from harness.tui.twins import (
     run,
     screen_twin,
     start_twin,
+    steer,
 )
 
 
@@ -99,6 +105,30 @@ ACTIONS: tuple[Action, ...] = (
         why_not=no_sources, twin=review, is_in_footer=False,
     ),
     Action(
+        ("8",), "monitor", "Monitor", "Shows what answers on this device: releases, requests, bands, times.",
+        twin=lambda _: "harness monitor", is_in_footer=False,
+    ),
+    Action(
+        ("p",), "pause", "pause", "Lets training wait after its step, with a checkpoint written.", (TRAIN,),
+        why_not=paused_already, twin=steer("pause"),
+    ),
+    Action(
+        ("c",), "go_on", "go on", "Ends the pause.", (TRAIN,), why_not=not_paused, twin=steer("go-on"),
+    ),
+    Action(
+        ("v",), "gate_now", "gate now", "Scores the checkpoint of this step on the development records.", (TRAIN,),
+        why_not=no_train_gates, twin=steer("gate"),
+    ),
+    Action(
+        ("b",), "roll_back", "roll back",
+        "Goes back to the checkpoint that the gates like best, else to the newest, with half the learning rate.",
+        (TRAIN,), why_not=not_training, twin=steer("roll-back"),
+    ),
+    Action(
+        ("s",), "finish", "keep best", "Trains no further: the best checkpoint so far becomes the adapter.", (TRAIN,),
+        why_not=not_training, twin=steer("finish"),
+    ),
+    Action(
         ("r",), "right", "right", "Says that the answer is right.", (REVIEW,), why_not=nothing_to_judge,
         twin=review_twin("right"),
     ),
@@ -138,7 +168,7 @@ ACTIONS: tuple[Action, ...] = (
         ("enter",), "open", "open",
         "Goes one deeper: a run to its verdicts or its progress, a stage to its failing samples, a sample to its text. "
         "On the start screen it releases the recipe, or scores the suite.",
-        why_not=nothing_to_open, twin=open_twin, is_next=True,
+        tuple(screen for screen in SCREENS if screen != MONITOR), why_not=nothing_to_open, twin=open_twin, is_next=True,
     ),
     Action(("escape",), "back", "back", "Goes one up, or takes the filter away.", is_in_footer=False),
     Action(("j", "down"), "down", "down", "The next line.", is_in_footer=False),

@@ -34,6 +34,11 @@ def export(home: Path, *, run: str | None = None, cells: int = CELLS, ascii: boo
     return _screen(home, "export", run, cells, ascii)
 
 
+def monitor(home: Path, *, cells: int = CELLS, ascii: bool = False) -> str:
+    """What answers on this device, as lines of text."""
+    return _screen(home, "monitor", None, cells, ascii)
+
+
 def _screen(home: Path, screen: str, run: str | None, cells: int, is_ascii: bool) -> str:
     from harness.tui.desk import Desk
 

@@ -26,6 +26,24 @@ def not_resumable(context: Context) -> str | None:
     return None
 
 
+def not_training(context: Context) -> str | None:
+    return not_running(context) or (None if context.is_training else "it does not train now")
+
+
+def not_paused(context: Context) -> str | None:
+    return not_training(context) or (None if context.is_paused else "training is not paused")
+
+
+def paused_already(context: Context) -> str | None:
+    return not_training(context) or ("training is paused: c goes on" if context.is_paused else None)
+
+
+def no_train_gates(context: Context) -> str | None:
+    return not_training(context) or (
+        None if context.has_train_gates else "the recipe has no tune.gates: no checkpoint is scored"
+    )
+
+
 def no_sources(context: Context) -> str | None:
     return no_run(context) or (None if context.n_sources else "the run has no finished samples yet")
 

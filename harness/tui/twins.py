@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from shlex import quote
 
-from harness.tui.context import BOARD, DIFF, EXPORT, LIVE, REVIEW, SAMPLES, START, TRAIN, Context
+from harness.tui.context import BOARD, DIFF, EXPORT, LIVE, MONITOR, REVIEW, SAMPLES, START, TRAIN, Context
 
 
 def run(context: Context) -> str:
@@ -42,6 +42,10 @@ def cancel(context: Context) -> str:
     return f"harness cancel {run(context)}"
 
 
+def steer(order: str) -> Callable[[Context], str]:
+    return lambda context: f"harness steer {run(context)} {order}"
+
+
 def screen_twin(context: Context) -> str | None:
     return twin_of_screen(context)
 
@@ -50,6 +54,8 @@ def twin_of_screen(context: Context) -> str:
     """The command that shows what the screen shows."""
     if context.screen == START:
         return open_twin(context)
+    if context.screen == MONITOR:
+        return "harness monitor"
     if context.run is None or context.screen == BOARD:
         return "harness board --plain"
     if context.screen == DIFF:

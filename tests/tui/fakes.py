@@ -148,6 +148,7 @@ class FakeRun:
             yield "note"
 
     def _train(self) -> Iterator[str]:
+        self.journal.write("train.estimate", **MEMORY)
         for step in range(1, self.train_steps + 1):
             share = step / self.train_steps
             loss = 0.35 + 2.1 * math.exp(-4 * share) + 0.12 * self._draw.random()
@@ -164,6 +165,21 @@ class FakeRun:
                     "train.checkpoint", step=step, path=f"train/checkpoint-{step}", digest="b" * 64
                 )
                 yield "train.checkpoint"
+                self._gate(step)
+        self.journal.write(
+            "train.actual", expected=MEMORY, actual={**MEMORY, "total_mb": 2210.4, "seconds": 79.0}
+        )
+
+    def _gate(self, step: int) -> None:
+        """The second gate finds nothing better, the third that too much was forgotten."""
+        score, kept, failed = {
+            20: (0.62, 0.31, ""), 40: (0.61, 0.30, "accuracy 0.610 after 0.620 at step 20"),
+            60: (0.91, 0.12, "general fell from 0.310 to 0.120"),
+        }[step]  # fmt: skip
+        self.journal.write(
+            "train.gate", step=step, checkpoint=f"step-{step:07d}", n=60, score=score, kept=kept, failed=failed,
+            is_vetoed=step == 60, is_best=step == 20, action="continue",
+        )  # fmt: skip
 
     def _progress(self, step: str, done: int, total: int, unit: str, rate: float, note: str = "") -> None:
         self.journal.write(
@@ -254,6 +270,11 @@ class FakeRun:
         )  # fmt: skip
 
 
+MEMORY = {
+    "weights_mb": 270.4, "adapters_mb": 9.3, "gradients_mb": 9.3, "optimizer_mb": 18.6, "activations_mb": 1400.0,
+    "logits_mb": 421.0, "total_mb": 2128.6, "available_mb": 5120.0, "fits": True, "recomputes": False,
+    "tokens": 41_200, "seconds": 80.0, "energy_wh": None, "cost": None, "currency": "EUR",
+}  # fmt: skip
 REASONS = {
     "q8_0": "passes, and is 28% larger than q5_k_m", "q5_k_m": "passes every rule and is the smallest that does",
     "q4_0": "INCONCLUSIVE: accuracy at least 0.8",

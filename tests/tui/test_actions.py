@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from fakes import FakeRun
-from screen import FakeJobs, Terminal, terminal
+from screen import FakeCommands, FakeJobs, Terminal, terminal
 
 from harness.tui.app import farewell
 from harness.tui.keys import ACTIONS
@@ -376,3 +377,55 @@ async def test_the_theme_turns_and_comes_back(finished: FakeRun, home: Path) -> 
     async with terminal(home) as screen:
         for name in ("light", "ansi", "dark"):
             assert f"{name} theme" in await screen.press("T")
+
+
+ORDERS = [("p", "pause", ""), ("v", "gate", ""), ("b", "roll-back", "y"), ("s", "finish", "y")]
+
+
+@pytest.mark.parametrize(("key", "order", "yes"), ORDERS)
+async def test_an_order_to_training_is_its_command(
+    key: str, order: str, yes: str, training: FakeRun, home: Path
+) -> None:
+    async with terminal(home) as screen:
+        await screen.press("5", key, *([yes] if yes else []))
+        commands = screen.desk.commands
+        assert isinstance(commands, FakeCommands)
+        assert commands.asked == [["steer", training.run, order]]
+        twin = next(action for action in ACTIONS if action.name == NAMES[key]).twin(screen.desk.context())
+        assert shlex.split(str(twin)) == ["harness", *commands.asked[0]]
+
+
+NAMES = {"p": "pause", "v": "gate_now", "b": "roll_back", "s": "finish", "c": "go_on"}
+
+
+async def test_an_order_that_undoes_something_is_asked_about_first(training: FakeRun, home: Path) -> None:
+    async with terminal(home) as screen:
+        await screen.press("5", "s", "n")
+        assert isinstance(screen.desk.commands, FakeCommands)
+        assert screen.desk.commands.asked == []
+
+
+async def test_a_paused_training_says_so_and_can_go_on(training: FakeRun, home: Path) -> None:
+    async with terminal(home) as screen:
+        await screen.press("5", "c")
+        assert "training is not paused" in screen.text
+        training.journal.write("train.order", step=41, order="pause")
+        screen.desk.catch_up()
+        text = await screen.press("p")
+        assert "⊘ paused" in text
+        assert "training is paused: c goes on" in text
+        await screen.press("c")
+        assert isinstance(screen.desk.commands, FakeCommands)
+        assert screen.desk.commands.asked == [["steer", training.run, "go-on"]]
+        training.journal.write("train.order", step=41, order="go-on")
+        screen.desk.catch_up()
+        assert "⊘ paused" not in await screen.press("j")
+
+
+@pytest.mark.parametrize("key", NAMES)
+async def test_nothing_is_asked_of_a_run_that_does_not_train(key: str, scoring: FakeRun, home: Path) -> None:
+    async with terminal(home) as screen:
+        text = await screen.press("5", key)
+        assert "it does not train now" in text
+        assert isinstance(screen.desk.commands, FakeCommands)
+        assert screen.desk.commands.asked == []

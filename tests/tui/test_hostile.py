@@ -32,6 +32,8 @@ HOSTILE = {
     "long": "x" * 1_000_000,
 }
 
+EVENTS = ("request", "start", "switch", "rollback", "refused", "stop", "\x1b[2J[/INST]")
+
 
 class HostileRun(FakeRun):
     """A run in which every text is hostile."""
@@ -68,6 +70,13 @@ class HostileRun(FakeRun):
             write_json(folder / "scorecard.json", _shown(self._card(stage)))
             write_json(folder.parent / "verdict.json", _shown(self._verdict(stage)))
         text = self.text
+        served = self.folder.parents[1] / "serving" / "legal"
+        served.mkdir(parents=True)
+        found = dict.fromkeys(
+            ("release", "stage", "route", "band", "guard", "first_ms", "url", "before", "ms"), text
+        )
+        lines = [{**found, "event": event, "time": "2026-11-22T10:00:00Z", "status": 200} for event in EVENTS]
+        (served / "requests.jsonl").write_text("".join(json.dumps(_shown(line)) + "\n" for line in lines))
         finding = {"check": text, "what": text, "ids": [text], "is_fatal": True}
         checked = {"examples": text, "tokens": text, "findings": [finding, text]}
         write_json(self.folder / "preflight.json", _shown(checked))
@@ -87,6 +96,22 @@ class HostileRun(FakeRun):
             memory_mb=text,
         )
         write("train.checkpoint", step=1, path=text, digest=text)
+        write("train.estimate", weights_mb=text, adapters_mb=3.0, total_mb=text, available_mb=text)
+        write(
+            "train.gate", step=1, checkpoint=text, n=text, score=text, kept=text, failed=text, is_vetoed=text
+        )
+        write(
+            "train.gate",
+            step=text,
+            score=0.5,
+            kept=0.5,
+            failed=text,
+            is_vetoed=False,
+            is_best=True,
+            action=text,
+        )
+        write("train.order", step=text, order=text)
+        write("train.actual", expected=text, actual={"total_mb": text})
         write("run.start", run=text, job=text, title=text, pid=text, steps=[text, "b"], resumed=False)
         write("step.start", step=text, title=text, index=1, of=2)
         write("step.progress", step=text, done=1, total=2, unit=text, rate=1.0, eta_s=9.0, note=text)
@@ -126,7 +151,20 @@ def _shown(value: Any) -> Any:
 async def test_no_screen_obeys_hostile_text(name: str, home: Path) -> None:
     run = HostileRun(home, HOSTILE[name]).finish()
     async with terminal(home) as screen:
-        pages = (("4",), ("j",), ("tab",), ("enter",), ("5",), ("6",), ("j",), ("7",), ("w",), ("U",))
+        pages = (
+            ("4",),
+            ("j",),
+            ("tab",),
+            ("enter",),
+            ("5",),
+            ("6",),
+            ("j",),
+            ("7",),
+            ("w",),
+            ("U",),
+            ("8",),
+            ("j",),
+        )
         for keys in (("1",), ("tab",), ("enter",), ("3",), ("enter",), ("2",), *pages, ("question_mark",)):
             text = await screen.press(*keys)
             _check(text, screen.segments(), 100)
@@ -139,7 +177,7 @@ async def test_no_screen_obeys_hostile_text(name: str, home: Path) -> None:
 @pytest.mark.parametrize("name", HOSTILE)
 def test_plain_text_obeys_nothing_either(name: str, home: Path) -> None:
     HostileRun(home, HOSTILE[name]).finish()
-    for show in (plain.board, plain.live, plain.samples, plain.train, plain.export):
+    for show in (plain.board, plain.live, plain.samples, plain.train, plain.export, plain.monitor):
         text = show(home)
         assert not [char for char in text if char != "\n" and visible(char) != char]
         assert max(map(width, text.splitlines())) <= 100

@@ -164,7 +164,7 @@ def kill_windows(tmux: Tmux, kills: int) -> None:
         tmux.keys("Enter")
         time.sleep(draw.uniform(0.05, 4.0))
         if draw.random() < 0.7:
-            tmux.keys(*draw.choices("1234567jk", k=3))
+            tmux.keys(*draw.choices("12345678jk", k=3))
         pid = tmux.window_pid()
         if pid is not None:
             os.kill(pid, signal.SIGKILL)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from harness.tui.screens.export import ExportScreen
     from harness.tui.screens.help import HelpScreen
     from harness.tui.screens.live import LiveScreen
+    from harness.tui.screens.monitor import MonitorScreen
     from harness.tui.screens.review import ReviewScreen
     from harness.tui.screens.samples import SamplesScreen
     from harness.tui.screens.start import StartScreen
@@ -83,6 +84,12 @@ class Screens(Mapping[str, Screen]):
         from harness.tui.screens.review import ReviewScreen
 
         return ReviewScreen(self._desk)
+
+    @cached_property
+    def monitor(self) -> MonitorScreen:
+        from harness.tui.screens.monitor import MonitorScreen
+
+        return MonitorScreen(self._desk)
 
     @cached_property
     def start(self) -> StartScreen:

@@ -79,6 +79,18 @@ def _failed_words(data: Mapping[str, Any]) -> tuple[str, str]:
     return f"✗ run failed: {data.get('error')}" + (f"; {hint}" if hint else ""), "fail-text"
 
 
+def _gate_words(data: Mapping[str, Any]) -> tuple[str, str]:
+    found = (
+        f"gate at step {data.get('step')}: {numbers.score(number(data.get('score')))} on development records"
+    )
+    if data.get("failed"):
+        then = {"stop": "; training stops", "roll_back": "; training goes back"}.get(
+            str(data.get("action")), ""
+        )
+        return f"✗ {found} · {data.get('failed')}{then}", "warning"
+    return f"✓ {found}", "pass-text"
+
+
 def _step_done_words(data: Mapping[str, Any]) -> tuple[str, str]:
     took = numbers.duration(number(data.get("seconds")))
     return (
@@ -94,6 +106,8 @@ _SENTENCES: dict[str, Callable[[Mapping[str, Any]], tuple[str, str]]] = {
     "train.held_out": lambda data: (
         f"held-out loss {numbers.score(number(data.get('loss')))} at step {data.get('step')}", ""
     ),
+    "train.gate": _gate_words,
+    "train.order": lambda data: (f"asked at step {data.get('step')}: {data.get('order')}", "strong"),
     "train.checkpoint": lambda data: (f"checkpoint at step {data.get('step')} saved", ""),
     "scorecard": _scorecard_words,
     "verdict": _verdict_words,

@@ -39,14 +39,20 @@ def _title(crumbs: Sequence[str], right: Line, cells: int) -> Line:
 
 
 def _tabs(context: Context, cells: int) -> Line:
+    whole = _tab_spans(context, is_short=False)
+    return fit_line(whole if line_width(tuple(whole)) <= cells else _tab_spans(context, is_short=True), cells)
+
+
+def _tab_spans(context: Context, *, is_short: bool) -> list[Span]:
+    """The numbered screens, and the shown one where it has no number; short ones are numbers alone."""
     spans: list[Span] = []
     for index, screen in enumerate(NUMBERED, start=1):
         here = screen == context.screen
-        spans.append(Span("▌" if here else " ", "cursor"))
-        spans.append(Span(f"{index} {TITLES[screen]} ", "tab" if here else "dim"))
+        title = f"{index} " if is_short and not here else f"{index} {TITLES[screen]} "
+        spans += [Span("▌" if here else " ", "cursor"), Span(title, "tab" if here else "dim")]
     if context.screen not in NUMBERED and context.screen in TITLES:
         spans += [Span("▌", "cursor"), Span(f"{TITLES[context.screen]} ", "tab")]
-    return fit_line(spans, cells)
+    return spans
 
 
 def _twin(twin: str, cells: int) -> Line:

@@ -63,6 +63,7 @@ class Training:
     """`train.estimate`: memory by account, tokens, time."""
     actual: dict[str, Any] = field(default_factory=dict)
     """`train.actual`: the same, measured."""
+    is_paused: bool = False
     last: dict[str, Any] = field(default_factory=dict)
     picture: tuple[tuple[int, int], float, list[Line]] | None = None
     """The last plot, its size and when it was drawn: long curves are drawn once a second."""
@@ -75,7 +76,7 @@ class Training:
         if self.losses.last_x is not None and at <= self.losses.last_x:
             self._cut_back(at)
         self.of = count(data.get("of")) or self.of
-        self.last = dict(data)
+        self.last, self.is_paused = dict(data), False
         if loss is not None:
             self.losses.append(at, loss)
 
@@ -199,6 +200,10 @@ def _gate(run: Progress, event: Event) -> None:
     run.training.gates = [gate for gate in gates if number(gate.get("step")) != at] + [event.data]
 
 
+def _order(run: Progress, event: Event) -> None:
+    run.training.is_paused = event.data.get("order") == "pause"
+
+
 def _estimate(run: Progress, event: Event) -> None:
     run.training.expected = event.data
 
@@ -244,13 +249,13 @@ def _artifact(run: Progress, event: Event) -> None:
 
 
 def _ended(run: Progress, event: Event) -> None:
-    run.ended = event
+    run.ended, run.training.is_paused = event, False
     for step in run.steps.values():
         if step.state == "active":
             step.state = "stopped"
 
 
-_QUIET = frozenset({"step.progress", "train.step", "eval.batch"})
+_QUIET = frozenset({"step.progress", "train.step", "train.estimate", "train.actual", "eval.batch"})
 _HANDLERS = {
     "run.start": _run_start,
     "step.start": _step_start,
@@ -260,6 +265,7 @@ _HANDLERS = {
     "train.held_out": _held_out,
     "train.checkpoint": _checkpoint,
     "train.gate": _gate,
+    "train.order": _order,
     "train.estimate": _estimate,
     "train.actual": _actual,
     "eval.batch": _eval_batch,

@@ -23,17 +23,25 @@ def train_body(info: RunInfo, folder: RunFolder, cells: int, rows: int, *, now_s
     """The screen between its frame's lines."""
     training = folder.progress.training
     head = [*head_lines(info, folder.progress, cells, now_s=now_s)[:1], _method_line(folder.manifest, cells)]
+    if training.is_paused:
+        head[0] = line(
+            Span(" ⊘ paused", "warning"), Span("  after this step: c goes on, s keeps the best, x stops")
+        )
     if not training.losses:
         words = " No training step yet: the base is scored first, and its verdict decides whether training begins."
         return [*head, rule(cells), *_data_lines(folder, cells), (), line(Span(words, "dim"))]
     head += [_bar(training, cells), rule(cells)]
-    foot = [rule(cells), *_data_lines(folder, cells), *event_lines(folder.progress, cells, 3)]
+    foot = [rule(cells), *_data_lines(folder, cells), *_memory_lines(training, cells)]
+    foot += event_lines(folder.progress, cells, 3)
     room = rows - len(head) - len(foot)
     if cells < TWO_COLUMNS:
+        foot = [*_gate_lines(training, cells, 4), *foot] if training.gates else foot
+        room = rows - len(head) - len(foot)
         return [*head, *exactly(training_lines(folder.progress, cells, room, now_s=now_s), room), *foot]
     left_cells = cells - SIDE_CELLS - 1
     left = exactly(training_lines(folder.progress, left_cells, room, now_s=now_s), room)
-    right = exactly(_checkpoint_lines(folder, SIDE_CELLS, room), room)
+    gates = _gate_lines(training, SIDE_CELLS, room * 2 // 3) if training.gates else []
+    right = exactly([*gates, *_checkpoint_lines(folder, SIDE_CELLS, room - len(gates))], room)
     return [*head, *beside(left, right, left_cells, cells), *foot]
 
 
@@ -77,6 +85,64 @@ def _checkpoint_lines(folder: RunFolder, cells: int, rows: int) -> list[Line]:
     if len(lines) > rows:
         lines = [*lines[: rows - 1], line(Span(f"   and {len(lines) - rows + 1} before", "dim"))]
     return [fit_line(spans, cells) for spans in lines]
+
+
+def _gate_lines(training: Training, cells: int, rows: int) -> list[Line]:
+    """The checkpoints that the development records judged, the newest first, and why one may not leave."""
+    best = _best_step(training)
+    lines = [between(line(Span(" GATES", "head")), line(Span("development records ", "dim")), cells)]
+    for gate in reversed(training.gates):
+        failed, is_vetoed = str(gate.get("failed") or ""), bool(gate.get("is_vetoed"))
+        mark = (
+            Span(" ⊘ ", "fail-text")
+            if is_vetoed
+            else Span(" ✗ ", "warning")
+            if failed
+            else Span(" ✓ ", "pass-text")
+        )
+        kept = number(gate.get("kept"))
+        words = "best" if gate.get("step") == best else failed
+        if is_vetoed:
+            words = f"may not leave: {failed}"
+        lines.append(
+            line(mark, Span(fit(numbers.quantity(number(gate.get("step"))), 6)),
+                 Span(fit(numbers.score(number(gate.get("score"))), 7), "strong"),
+                 Span(fit("" if kept is None else f"kept {numbers.score(kept)}", 12 if kept is not None else 0), "dim"),
+                 Span(words, "pass-text" if words == "best" else "dim"))
+        )  # fmt: skip
+    if len(lines) > rows:
+        lines = [*lines[: rows - 1], line(Span(f"   and {len(lines) - rows + 1} before", "dim"))]
+    return [fit_line(spans, cells) for spans in lines]
+
+
+def _best_step(training: Training) -> object:
+    """The step of the gate that leads: the newest that was told to be the best."""
+    return next((gate.get("step") for gate in reversed(training.gates) if gate.get("is_best")), None)
+
+
+_ACCOUNTS = ("weights", "adapters", "gradients", "optimizer", "activations", "logits")
+
+
+def _memory_lines(training: Training, cells: int) -> list[Line]:
+    """What training was expected to take, by account, and what it took; nothing where nothing was told."""
+    expected, actual = training.expected, training.actual
+    if not expected:
+        return []
+    parts = [
+        f"{name} {numbers.quantity(round(value))}"
+        for name in _ACCOUNTS
+        if (value := number(expected.get(f"{name}_mb"))) is not None
+    ]
+    total, room = number(expected.get("total_mb")), number(expected.get("available_mb"))
+    words = f"  {' + '.join(parts)} = {numbers.quantity(_whole(total))} MB expected"
+    words += f" of {numbers.quantity(_whole(room))} free" if room is not None else ""
+    took = number(actual.get("total_mb"))
+    right = f"took {numbers.quantity(_whole(took))} MB " if took is not None else ""
+    return [between(line(Span(" MEM", "head"), Span(words)), line(Span(right, "strong")), cells)]
+
+
+def _whole(value: float | None) -> float | None:
+    return None if value is None else float(round(value))
 
 
 def _data_lines(folder: RunFolder, cells: int) -> list[Line]:
