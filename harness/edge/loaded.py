@@ -24,6 +24,7 @@ CONTEXT_TOK = 4096
 """Tokens of one request where nothing else is said and the network was made for more."""
 CELLS_A_SLOT = 1024
 CELL_STEP = 256
+Q8_BLOCK = 32
 WARM_UP_TOK = 64
 """Enough of a decode for the kernels that crash on some builds."""
 TEMPLATE_S = 2.0
@@ -108,7 +109,13 @@ class Loaded:
     def _open_network(self) -> Network:
         wanted = self.settings.cells or self.settings.slots * CELLS_A_SLOT
         cells = -(-max(wanted, self.context_tok) // CELL_STEP) * CELL_STEP
-        cache = Cache(cells, MAX_SEQUENCES, is_8_bit=self.settings.kv == "q8_0")
+        is_8_bit = self.settings.kv == "q8_0"
+        if is_8_bit and (odd := [size for size in self.weights.head_sizes if size % Q8_BLOCK]):
+            raise ModelError(
+                f"{self.settings.path}: a q8_0 cache needs heads of a multiple of {Q8_BLOCK}, found {odd[0]}",
+                hint="kv f16 has no such condition",
+            )
+        cache = Cache(cells, MAX_SEQUENCES, is_8_bit=is_8_bit)
         return Network(self.weights, cache, batch_tok=MICRO_BATCH_TOK, threads=self.settings.threads)
 
     def _warm_up(self) -> None:

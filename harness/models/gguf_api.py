@@ -105,13 +105,19 @@ class Weights:
     @property
     def cache_values(self) -> int:
         """Numbers that the cache holds for one token: keys and values of all layers."""
-        model, heads = self.handle, self._lib.llama_model_n_head(self.handle)
-        kind = self.meta("general.architecture") or ""
-        width = self._lib.llama_model_n_embd(model) // max(heads, 1)
-        key, value = (int(self.meta(f"{kind}.attention.{part}_length") or width) for part in ("key", "value"))
-        return int(
-            self._lib.llama_model_n_layer(model) * self._lib.llama_model_n_head_kv(model) * (key + value)
+        layers, heads = (
+            self._lib.llama_model_n_layer(self.handle),
+            self._lib.llama_model_n_head_kv(self.handle),
         )
+        return int(layers * heads * sum(self.head_sizes))
+
+    @property
+    def head_sizes(self) -> tuple[int, int]:
+        """Numbers of one head's key, and of its value."""
+        kind, heads = self.meta("general.architecture") or "", self._lib.llama_model_n_head(self.handle)
+        width = self._lib.llama_model_n_embd(self.handle) // max(heads, 1)
+        key, value = (int(self.meta(f"{kind}.attention.{part}_length") or width) for part in ("key", "value"))
+        return key, value
 
     def meta(self, key: str) -> str | None:
         """The metadata value as text, or None where the file has no such key.
