@@ -97,6 +97,24 @@ def dry_run(
         return [_dry(native, source, quant, overrides, threads, imatrix) for quant in quants]
 
 
+def sizes_with(
+    source: Path,
+    quant: str,
+    choices: Sequence[Sequence[Override]],
+    *,
+    imatrix: Path | None = None,
+    threads: int = 2,
+) -> list[int]:
+    """Bytes of the quant under each choice of overrides, in their order; nothing is written.
+
+    Raises:
+        ModelError: no such quant or type, or llama.cpp refuses the source.
+    """
+    _check(source, [quant])
+    with Native(threads=threads) as native:
+        return [_dry(native, source, quant, chosen, threads, imatrix).bytes for chosen in choices]
+
+
 def _dry(
     native: Native,
     source: Path,

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from harness.export.quantize import DryRun, Override, TensorPlan, dry_run, quantize
+from harness.export.quantize import Override, TensorPlan, quantize, sizes_with
 
 BETTER = "q6_k"
 """What the groups that hurt most get; llama.cpp takes q8_0 where rows are no multiple of 256."""
@@ -103,18 +103,16 @@ def better_types(
         ModelError: llama.cpp refuses the source.
     """
 
-    def size(overrides: Sequence[Override]) -> DryRun:
-        return dry_run(source, [quant], imatrix=imatrix, overrides=overrides, threads=threads)[0]
-
-    plain = size([])
-    gains: list[tuple[float, int, Override]] = []
-    for cost in costs:
-        override = Override(cost.group.pattern, BETTER)
-        added = size([override]).bytes - plain.bytes
-        if added > 0 and cost.mean_kl > 0:
-            gains.append((cost.mean_kl / added, added, override))
+    overrides = [Override(cost.group.pattern, BETTER) for cost in costs]
+    choices = [[], *([override] for override in overrides)]
+    plain, *sizes = sizes_with(source, quant, choices, imatrix=imatrix, threads=threads)
+    gains = [
+        (cost.mean_kl / (size - plain), size - plain, override)
+        for cost, size, override in zip(costs, sizes, overrides, strict=True)
+        if size > plain and cost.mean_kl > 0
+    ]
     chosen: list[Override] = []
-    room = int(plain.bytes * budget_frac)
+    room = int(plain * budget_frac)
     for _, added, override in sorted(gains, key=lambda gain: -gain[0]):
         if added <= room:
             chosen.append(override)

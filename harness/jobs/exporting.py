@@ -33,6 +33,11 @@ class Exporter:
         if verdict.verdict is not State.PASS:
             self._of.progress.note(f"export stops: {verdict.stage} is {verdict.verdict}", "warning")
             return verdict
+        return self.judge_files() or verdict
+
+    def judge_files(self) -> Verdict | None:
+        """The verdict of the last file that was judged, once all are written; None where none could ship."""
+        verdict = None
         with self._of.progress.step("ladder") as outcome:
             outcome["reused"] = Ladder(self._of).build()
         for quant in self._tried():
