@@ -12,6 +12,8 @@ from harness.scoring.negation import best_match, content_words, is_denied, is_he
 
 MATCH_FRAC = 0.4
 """Share of a sentence's words that a sentence of the source must hold to be what it retells."""
+PART_FRAC = 0.25
+"""Share from which on a sentence of the source is a part of what is retold: summaries join sentences."""
 MAX_CHARS = 100_000
 MAX_SENTENCES = 200
 """Of one answer; the rest is not judged."""
@@ -90,7 +92,14 @@ def certainty(item: Item) -> Score:
         if nearest is None or len(words & pool[nearest]) < at_least:
             outcomes.append("unmatched")
         else:
-            outcomes.append(_compared(is_hedged(sentence), is_hedged(told[nearest])))
+            retold = [
+                text
+                for text, other in zip(told, pool, strict=True)
+                if len(words & other) >= PART_FRAC * len(words)
+            ]
+            outcomes.append(
+                _compared(is_hedged(sentence), is_hedged(told[nearest]), any(map(is_hedged, retold)))
+            )
     if not outcomes:
         return Score(0.0, error_class="empty")
     right = outcomes.count("")
@@ -100,7 +109,8 @@ def certainty(item: Item) -> Score:
     )
 
 
-def _compared(is_answer_hedged: bool, is_source_hedged: bool) -> str:
-    if is_answer_hedged == is_source_hedged:
-        return ""
-    return "overclaim" if is_source_hedged else "underclaim"
+def _compared(is_answer_hedged: bool, is_nearest_hedged: bool, is_any_hedged: bool) -> str:
+    """How the sentence is surer or less sure than what it retells; empty where it is as sure."""
+    if is_nearest_hedged and not is_answer_hedged:
+        return "overclaim"
+    return "underclaim" if is_answer_hedged and not (is_nearest_hedged or is_any_hedged) else ""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from harness.errors import StatsError
 from harness.scoring.counts import Cells, as_counts
 from harness.scoring.grounded import check_numbers
 from harness.scoring.item import Item, Score
-from harness.scoring.negation import best_match, content_words, has_denial, is_denied, sentences_of
+from harness.scoring.negation import best_match, content_words, denied_words, is_denied, sentences_of
 
 SUPPORT_FRAC = 0.65
 """Share of a statement's words that its source must hold."""
@@ -95,8 +95,8 @@ def statements(item: Item) -> Score:
     """The share of the answer's sentences that the source carries; 1 minus it is the unsupported-statement rate.
 
     A sentence is carried where the source (context and input) holds `support` (setting, 0.65) of its content words
-    and every number in it, and where the source's nearest sentence does not deny what it says, or the reverse. This
-    compares words: a synonym is unsupported, and a wrong relation between right words is not seen.
+    and every number in it, and where what it denies is denied there, and what it says is not. This compares words: a
+    synonym is unsupported, and a wrong relation between right words is not seen.
 
     Error classes: `empty`, `flipped_statement`, `unsupported_statement`. Counts: `statement`, carried and not.
     """
@@ -116,7 +116,8 @@ def check_statements(answer: str, source: str, at_least: float = SUPPORT_FRAC) -
     """The answer's sentences by what the source says to them."""
     told = sentences_of(source)
     pool = [content_words(sentence) for sentence in told]
-    known = frozenset().union(*pool) if pool else frozenset[str]()
+    known = frozenset[str]().union(*pool)
+    denied = [denied_words(sentence) for sentence in told]
     supported, unsupported, flipped = [], [], []
     for statement in sentences_of(answer)[:MAX_STATEMENTS]:
         words = content_words(statement)
@@ -125,13 +126,25 @@ def check_statements(answer: str, source: str, at_least: float = SUPPORT_FRAC) -
         nearest = best_match(words, pool)
         is_same = nearest is not None and len(words & pool[nearest]) >= SAME_FRAC * len(words)
         is_carried = len(words & known) >= at_least * len(words)
-        if nearest is not None and is_same and has_denial(told[nearest]) != has_denial(statement):
+        if is_same and _is_flipped(words, denied_words(statement), pool[nearest or 0], denied, nearest or 0):
             flipped.append(statement)
         elif is_carried and not check_numbers(statement, source, derive=False).unsupported:
             supported.append(statement)
         else:
             unsupported.append(statement)
     return Support(tuple(supported), tuple(unsupported), tuple(flipped))
+
+
+def _is_flipped(
+    words: frozenset[str],
+    denies: frozenset[str],
+    told: frozenset[str],
+    denied: Sequence[frozenset[str]],
+    nearest: int,
+) -> bool:
+    """Whether the statement denies what its nearest sentence says and no other denies, or says what that one denies."""
+    denied_anywhere = frozenset[str]().union(*denied)
+    return bool(denies & told and not denies & denied_anywhere) or bool((words - denies) & denied[nearest])
 
 
 def _finding(part: Any) -> Finding:

@@ -53,9 +53,15 @@ def is_denied(text: str, start: int, end: int) -> bool:
     return _DENIED_AFTER.search(text[end : end + SCOPE_CHARS]) is not None
 
 
-def has_denial(sentence: str) -> bool:
-    """Whether any word of the sentence denies something."""
-    return _DENIAL.search(_NO_DENIAL.sub(" ", sentence)) is not None
+def denied_words(sentence: str) -> frozenset[str]:
+    """The content words that the sentence denies: those after a denial, or all where it ends with one (`No.`)."""
+    masked = _NO_DENIAL.sub(" ", sentence)
+    found: frozenset[str] = frozenset()
+    for match in _DENIAL.finditer(masked):
+        rest = _END_OF_SCOPE.split(masked[match.end() : match.end() + SCOPE_CHARS], maxsplit=1)[0]
+        after = content_words(" ".join(rest.split()[:SCOPE_WORDS]))
+        found |= after or content_words(masked)
+    return found
 
 
 def is_hedged(sentence: str) -> bool:
@@ -85,7 +91,7 @@ def sentences_of(text: str) -> list[str]:
 _STOP = frozenset(re.findall(r"\w+", """
     a an and are as at be been but by for from had has have he her his i in is it its of on or she that the their them
     they this to was were will with you your our we us which who whom do does did there than then so also patient
-    patients doctor mother father nurse says said reports reported describes
+    patients doctor mother father nurse says said reports reported describes not never none without neither nor
 """))  # fmt: skip
 _ENDINGS = ("ingly", "edly", "ies", "ied", "ing", "ed", "es", "ly", "s", "e")
 

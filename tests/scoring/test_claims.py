@@ -76,6 +76,7 @@ def test_all_claims_are_listed_in_the_order_of_the_answer() -> None:
     [
         ("Sales might fall in May. The bank repaid 40 million.", 1.0, None),
         ("Sales fall in May.", 0.0, "overclaim"),
+        ("The bank repaid 40 million, and sales may fall in May.", 1.0, None),
         ("The bank may have repaid 40 million.", 0.0, "underclaim"),
         ("Sales could fall in May. The bank might have repaid 40 million.", 0.5, "underclaim"),
         ("Whales sing at dusk.", 0.0, "unmatched"),

@@ -68,6 +68,8 @@ def test_a_record_without_readable_findings_asks_for_none(wanted: Any) -> None:
         ("She has a fever.", 0.0, "flipped_statement"),
         ("No fever.", 1.0, None),
         ("No chest pain for 3 days.", 0.0, "flipped_statement"),
+        ("Chest pain for 3 days, no fever.", 1.0, None),
+        ("Chest pain for 3 days with fever, not short of breath on stairs.", 0.0, "flipped_statement"),
         ("...", 0.0, "empty"),
         (None, 0.0, "empty"),
     ],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.scoring.negation import has_denial, is_denied, is_hedged, sentences_of, without_hedges
+from harness.scoring.negation import denied_words, is_denied, is_hedged, sentences_of, without_hedges
 
 
 def denied(text: str, phrase: str) -> bool:
@@ -55,4 +55,9 @@ def test_a_hedge_is_a_word_of_its_own() -> None:
 
 def test_a_question_belongs_to_its_answer_and_a_decimal_point_ends_nothing() -> None:
     assert sentences_of("Any pain? No. It was 3.5 cm. \n\n...") == ["Any pain? No.", "It was 3.5 cm."]
-    assert has_denial("Any pain? No.")
+
+
+def test_what_a_sentence_denies_are_the_words_after_its_denial() -> None:
+    assert denied_words("Cash is low and there is no credit line.") == {"credit", "line"}
+    assert denied_words("Doctor: Any fever? Patient: No.") >= {"fever"}
+    assert denied_words("Not only rain fell.") == frozenset()
