@@ -150,7 +150,8 @@ class Tune(Document):
         if not isinstance(data, dict):
             return data
         said = {**_settings(PRESETS, data.get("preset")), **data}
-        return {**_settings(METHOD_DEFAULTS, said.get("method")), **said}
+        # What is returned here is read as Python, where strict mode wants tuples for tuples, also from JSON.
+        return _with_tuples({**_settings(METHOD_DEFAULTS, said.get("method")), **said})
 
     @model_validator(mode="after")
     def _options_fit_the_method(self) -> Tune:
@@ -166,6 +167,13 @@ class Tune(Document):
     @property
     def is_lora(self) -> bool:
         return self.method in LORA_METHODS
+
+
+def _with_tuples(value: Any) -> Any:
+    """The value with each list in it as a tuple."""
+    if isinstance(value, dict):
+        return {key: _with_tuples(item) for key, item in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
 
 
 def _settings(table: Mapping[str, Mapping[str, Any]], name: Any) -> Mapping[str, Any]:

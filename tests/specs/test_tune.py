@@ -97,3 +97,13 @@ def test_a_recipe_cannot_end_in_a_gguf_of_virtual_tokens(tmp_path: Path) -> None
     with pytest.raises(SpecError, match=r"tune\.method.*can't become a GGUF") as caught:
         load_recipe(recipe(tmp_path, "method: prompt"))
     assert [problem.key for problem in caught.value.problems] == ["tune.method"]
+
+
+def test_lists_in_a_recipes_file_are_lists_under_tune_too(tmp_path: Path) -> None:
+    lines = ("targets: [q_proj, v_proj]", "gates: {suites: [one, two]}")
+
+    tune = load_recipe(recipe(tmp_path, *lines)).tune
+
+    assert tune.targets == ("q_proj", "v_proj")
+    assert tune.gates is not None
+    assert tune.gates.suites == ("one", "two")
