@@ -8,6 +8,7 @@ from pathlib import Path
 from harness.data.check_gates import check_gates
 from harness.data.check_plan import check_plan
 from harness.data.check_suite import Checked, check_suite
+from harness.data.check_train_gates import check_train_gates
 from harness.data.overlap import Overlap, find_overlaps
 from harness.errors import Problem, SpecError
 from harness.specs.lm_task import is_lm_task
@@ -74,6 +75,7 @@ def _check_recipe(yaml: YamlDocument, data_root: Path | None) -> list[Problem]:
     if recipe is not None:
         read = [suites[at] for at in sorted(suites)]
         problems += check_plan(yaml, recipe, read, data_root, knows_all_suites=has_all)
+        problems += check_train_gates(yaml, recipe, read, knows_all_suites=has_all)
     if 0 in suites and (first := suites[0]).suite is not None:
         problems += _check_training(yaml, first.suite, first)
     return sorted(problems, key=lambda problem: (problem.file != yaml.file, problem.file, problem.line or 0))
