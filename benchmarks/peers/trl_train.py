@@ -2,7 +2,8 @@
 
     python trl_train.py JOB.json THREADS
 
-Speaks the lines of `train_speed.serve`: {"steps"} → {"seconds": [one a step], "losses": [one a step]}.
+Speaks the lines of `train_speed.serve`: {"steps", "bf16"} → {"seconds": [one a step], "losses": [one a step],
+"peak_mb"}.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,9 @@ def main() -> None:
     job = json.loads(Path(sys.argv[1]).read_text())
     torch.set_num_threads(int(sys.argv[2]))
     for line in sys.stdin:
-        print(json.dumps(run(job, json.loads(line)["steps"])), file=answers, flush=True)
+        asked = json.loads(line)
+        found = run({**job, "bf16": job["bf16"] and asked["bf16"]}, asked["steps"])
+        print(json.dumps(found), file=answers, flush=True)
 
 
 def run(job: dict[str, Any], steps: int) -> dict[str, Any]:
@@ -72,8 +76,32 @@ def run(job: dict[str, Any], steps: int) -> dict[str, Any]:
         model=load(job), args=settings, train_dataset=data, callbacks=[clock],
         processing_class=AutoTokenizer.from_pretrained(job["base"]),
     )  # fmt: skip
+    forget_peak()
     trainer.train()
-    return {"seconds": clock.seconds, "losses": clock.losses[:steps]}
+    return {"seconds": clock.seconds, "losses": clock.losses[:steps], "peak_mb": peak_mb()}
+
+
+def forget_peak() -> None:
+    """So that `peak_mb` tells of what follows."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_mb() -> float | None:
+    """As `harness.train.telemetry.peak_memory_mb`; None where it can't be read."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    return None
 
 
 def load(job: dict[str, Any]) -> Any:
