@@ -67,6 +67,19 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class CacheRow:
+    """What the picked file does with one type of keys and values."""
+
+    type: str
+    bytes_per_tok: float
+    """Of all layers together."""
+    mean_kl: float | None
+    """From the 16-bit file with a 16-bit cache; None where llama.cpp can't run it."""
+    verdict: str | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Choice:
     """The picked file, and a row for each candidate in their order."""
 
@@ -74,6 +87,8 @@ class Choice:
     """None when no candidate may ship."""
     rows: tuple[Row, ...]
     aim: Aim = "smallest"
+    caches: tuple[CacheRow, ...] = ()
+    """Types of keys and values that the picked file was judged with."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from harness.errors import ModelError
 from harness.evals.results import RuleVerdict, State, Verdict
+from harness.export.pick import CacheRow
 from harness.files import read_json, sha256_file, write_json
 from harness.jobs.candidate import Candidate
 from harness.jobs.ladder import FIDELITY_TOK, Ladder, texts_of
 from harness.jobs.packing import candidates_of
+from harness.jobs.stages import worst_rule
+
+if TYPE_CHECKING:
+    from harness.export.fidelity import Source
 
 
 class Exporter:
@@ -48,6 +54,41 @@ class Exporter:
                 )
                 break
         return verdict
+
+    def judge_caches(self, quant: str) -> tuple[CacheRow, ...]:
+        """What the picked file does with each type of keys and values that the recipe names."""
+        from harness.models.gguf_api import Weights
+
+        target = self._of.artifacts / f"model-{quant}.gguf"
+        with Weights(target) as weights:
+            values = weights.cache_values
+        kl = candidates_of(self._of.folder, {quant: None})[0].mean_kl
+        rows = [CacheRow("f16", 2.0 * values, kl, str(State.PASS), "judged with it")]
+        if "q8_0" in self._recipe.export.caches:
+            rows.append(self._judge_8_bit(quant, target, 34 / 32 * values))
+        return tuple(rows)
+
+    def _judge_8_bit(self, quant: str, target: Path, bytes_per_tok: float) -> CacheRow:
+        from harness.export.fidelity import Source
+        from harness.models.gguf import CACHE_8_BIT, GgufModel, changed
+        from harness.models.identity import gguf_identity
+
+        stage, identity = f"{quant}-kv-q8_0", changed(gguf_identity(target), CACHE_8_BIT).digest
+        source = self._of.artifacts / "model-f16.gguf"
+        try:
+            found = self._fidelity(stage, identity, Source(target, cache="q8_0"), source)
+        except ModelError as error:
+            self._of.progress.note(f"no 8-bit cache: {error.message}", "warning")
+            return CacheRow("q8_0", bytes_per_tok, None, None, error.message)
+        verdict, _ = self._of.stages.run(
+            stage, identity, lambda: GgufModel(target, threads=self._of.threads, is_cache_8_bit=True),
+            parent=quant, size_bytes=target.stat().st_size,
+            extra_rules=lambda: [self._kl_rule("f16", found)],
+        )  # fmt: skip
+        worst = worst_rule(verdict)
+        reason = f"{worst.rule}: {worst.reason}" if worst else "passes every rule"
+        self._of.progress.note(f"{quant} with an 8-bit cache is {verdict.verdict}: {reason}")
+        return CacheRow("q8_0", bytes_per_tok, found["mean_kl"], str(verdict.verdict), reason)
 
     def _tried(self) -> list[str]:
         """The files that could ship, from the largest to the smallest."""
@@ -147,7 +188,7 @@ class Exporter:
         identity = gguf_identity(target).digest
         return self._of.stages.run(
             stage, identity, lambda: self._of.open(target), parent=parent, size_bytes=target.stat().st_size,
-            extra_rules=lambda: [self._fidelity_rule(stage, identity, parent, target, parent_path)],
+            gguf=target, extra_rules=lambda: [self._fidelity_rule(stage, identity, parent, target, parent_path)],
         )  # fmt: skip
 
     def _fidelity_rule(
@@ -159,6 +200,9 @@ class Exporter:
             "fidelity", stage=stage, parent=parent, mean_kl=found["mean_kl"], top1=found["top1"],
             token_parity=found["token_parity"],
         )  # fmt: skip
+        return self._kl_rule(parent, found)
+
+    def _kl_rule(self, parent: str, found: dict[str, Any]) -> RuleVerdict:
         limit = self._recipe.export.max_mean_kl
         state = State.PASS if found["mean_kl"] <= limit and found["token_parity"] else State.FAIL
         return RuleVerdict(
@@ -167,7 +211,9 @@ class Exporter:
             reason=f"KL {found['mean_kl']:.2g} nats a token, top-1 agreement {found['top1']:.2%}",
         )  # fmt: skip
 
-    def _fidelity(self, stage: str, identity: str, target: Path, parent_path: Path) -> dict[str, Any]:
+    def _fidelity(
+        self, stage: str, identity: str, target: Path | Source, parent_path: Path
+    ) -> dict[str, Any]:
         from harness.export.fidelity import compare
 
         path = self._of.folder / "stages" / stage / "fidelity.json"

@@ -193,6 +193,8 @@ class ReleaseRun:
         from harness.jobs.packing import endorse, pack, pick_quant
 
         choice = pick_quant(self._folder, self._of.loaded, judged)
+        if choice.picked:
+            choice = replace(choice, caches=Exporter(self._of).judge_caches(choice.picked))
         write_json(self._folder / "pick.json", choice.to_json())
         if choice.picked is None:
             quants = [verdict for verdict in judged.values() if verdict]

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from harness.errors import IntegrityError, ModelError
 from harness.gbnf import check_grammar
 from harness.models.answering import AnsweringModel, ChoiceRow, Generated, GenerateRow
-from harness.models.base import ChoiceRequest, GenerateRequest
+from harness.models.base import ChoiceRequest, GenerateRequest, Identity
 from harness.models.batching import plan_batches
 from harness.models.chat import Chat, find_end_text
 from harness.models.continuation import Continuation
@@ -29,6 +29,7 @@ MAX_ITEMS = 16
 WRITTEN_ITEMS = 64
 """Answers of a batch that are written: the places in the cache go from one to the next."""
 BATCH_TOK = 2048
+CACHE_8_BIT = "keys and values in q8_0"
 CELL_STEP = 1024
 """A cache that grows with every batch would be allocated with every batch."""
 
@@ -47,6 +48,7 @@ class GgufModel(AnsweringModel):
         sha256: str | None = None,
         exact: bool = False,
         widened: bool = False,
+        is_cache_8_bit: bool = False,
         budget_tok: int = BUDGET_TOK,
         max_items: int = MAX_ITEMS,
     ) -> None:
@@ -55,6 +57,7 @@ class GgufModel(AnsweringModel):
         `widened` computes with the file's weights in float32, and a float32 cache. As it ships, an F16 file
         is multiplied by activations that are rounded to F16: log P of a token then moves by 0.005. Widened
         it is the textbook's to 1e-4, and any quantization is told apart from llama.cpp's own rounding.
+        `is_cache_8_bit` holds keys and values in q8_0, and is another model by its identity.
 
         Raises:
             ModelError: llama.cpp can't use the file, or no token ends a turn.
@@ -65,15 +68,14 @@ class GgufModel(AnsweringModel):
         identity = gguf_identity(path)
         if sha256 is not None and identity.weights != sha256:
             raise IntegrityError(f"{path}: sha256 is {identity.weights[:16]}…, wanted {sha256[:16]}…")
-        if widened:
-            parts = identity._asdict() | {"quantization": "widened to float32"}
-            identity = identity_of(**{name: value for name, value in parts.items() if name != "digest"})
+        if widened or is_cache_8_bit:
+            identity = changed(identity, "widened to float32" if widened else CACHE_8_BIT)
         super().__init__(identity, budget_tok=budget_tok, max_items=max_items)
         self._threads = threads or usable_threads()
         self._weights = _load_widened(path, self._threads) if widened else _load(path)
         self.chat = gguf_chat(self._weights, path)
         self.context_tok = self._weights.context_tok
-        self._is_widened = widened
+        self._is_widened, self._is_8_bit = widened, is_cache_8_bit and not widened
         self._exact = exact
         self._ends = Ends(self._weights, self.chat)
         self._proved = lru_cache(maxsize=256)(self._prove)
@@ -98,6 +100,10 @@ class GgufModel(AnsweringModel):
         while chain and (above := self._shared.parents.get(chain[-1])):
             chain.append(above)
         self._chain = chain[::-1][-PREFIXES:]
+
+    @property
+    def _kind(self) -> dict[str, bool]:
+        return {"is_float32": self._is_widened, "is_8_bit": self._is_8_bit}
 
     def _room(self, cache: Cache) -> tuple[Context, Prefixes]:
         """A context with such a cache, or a larger one of its kind, and the prefix in it."""
@@ -125,7 +131,7 @@ class GgufModel(AnsweringModel):
     def _score_rows(self, rows: Sequence[ChoiceRow]) -> list[Search]:
         shared = len(self._chain[-1]) if self._chain else 0
         cells = shared + sum(len(row.ids) + len(row.trie.tokens) for row in rows)
-        cache = Cache(-(-cells // CELL_STEP) * CELL_STEP, MAX_SEQUENCES, is_float32=self._is_widened)
+        cache = Cache(-(-cells // CELL_STEP) * CELL_STEP, MAX_SEQUENCES)._replace(**self._kind)
         is_whole = [(self._exact or row.trie.is_exact) and len(end_nodes(row.trie)) <= PLACES for row in rows]
         whole = [row for row, is_one in zip(rows, is_whole, strict=True) if is_one]
         rest = [row for row, is_one in zip(rows, is_whole, strict=True) if not is_one]
@@ -163,7 +169,7 @@ class GgufModel(AnsweringModel):
             for row, constraint in zip(rows, constraints, strict=True)
         ]
         cell_bytes = self._weights.cache_values * (4 if self._is_widened else 2)
-        cache = plan_cache(jobs, cell_bytes, free_memory_bytes())._replace(is_float32=self._is_widened)
+        cache = plan_cache(jobs, cell_bytes, free_memory_bytes())._replace(**self._kind)
         context, prefixes = self._room(cache)
         Writing(context, prefixes, jobs).run()
         return [job.answer.result() for job in jobs]
@@ -181,8 +187,18 @@ class GgufModel(AnsweringModel):
         GrammarConstraint(self._weights, grammar, self._ends).close()
 
 
+def changed(identity: Identity, how: str) -> Identity:
+    """The identity of the same bytes, computed with in another way."""
+    parts = identity._asdict() | {"quantization": how}
+    return identity_of(**{name: value for name, value in parts.items() if name != "digest"})
+
+
 def _serves(has: Cache, wanted: Cache) -> bool:
-    alike = has.is_apart == wanted.is_apart and has.is_float32 == wanted.is_float32
+    alike = (has.is_apart, has.is_float32, has.is_8_bit) == (
+        wanted.is_apart,
+        wanted.is_float32,
+        wanted.is_8_bit,
+    )
     return alike and has.cells >= wanted.cells and has.sequences >= wanted.sequences
 
 

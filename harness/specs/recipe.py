@@ -18,7 +18,7 @@ Quant = Literal[
 ]  # fmt: skip
 NEED_IMATRIX = ("q2_k_s", "iq2_m", "iq2_s", "iq2_xs", "iq2_xxs")
 """Quants of so few bits that llama.cpp refuses them without an importance matrix."""
-Cache = Literal["f16", "q8_0", "q4_0"]
+Cache = Literal["f16", "q8_0"]
 
 
 class Constraints(Document):
@@ -74,8 +74,9 @@ class Export(Document):
     """Groups of tensors that are each rounded alone, to see which hurt most; those get a better type. 0: none."""
     sensitivity_budget_frac: Annotated[float, Field(gt=0, le=0.5)] = 0.05
     """Share of a file's size that better types may add."""
-    caches: Annotated[tuple[Cache, ...], Field(min_length=1)] = ("f16", "q8_0")
-    """Types of keys and values that are measured on the picked file, for the engine to choose from."""
+    caches: Annotated[tuple[Cache, ...], Field(min_length=1)] = ("f16",)
+    """Types of keys and values that the picked file is judged with: every file with `f16`, the picked one again with
+    `q8_0`, which takes half the memory. The engine may only run what was judged."""
 
     @model_validator(mode="after")
     def _has_importances(self) -> Export:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -7,9 +8,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from harness.evals.results import State, Verdict
 from harness.export.gguf import convert
 from harness.files import read_json, sha256_file
 from harness.jobs.candidate import Candidate
+from harness.jobs.exporting import Exporter
 from harness.jobs.ladder import Ladder, texts_of
 from harness.models.identity import gguf_identity
 from harness.specs.device import Device
@@ -165,3 +168,61 @@ def test_a_quant_that_needs_importances_is_refused_by_the_recipe_without_them() 
 def test_a_ladder_has_each_quant_once() -> None:
     with pytest.raises(ValidationError, match="q8_0 more than once"):
         Export(quants=("q8_0", "q4_0", "q8_0"))
+
+
+class Judge:
+    """Stages that open the model and hold it to the rules of the export alone."""
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self.asked: list[str] = []
+
+    def run(self, stage: str, identity: str, open_model: Any, **more: Any) -> tuple[Verdict, bool]:
+        model = open_model()
+        try:
+            assert model.identity.digest == identity
+        finally:
+            model.close()
+        self.asked.append(stage)
+        rules = tuple(replace(rule, verdict=self.state) for rule in more["extra_rules"]())
+        return Verdict(stage, identity, "l" * 64, self.state, rules), False
+
+
+@pytest.mark.parametrize("state", [State.PASS, State.FAIL])
+def test_an_8_bit_cache_is_judged_as_a_model_of_its_own(state: State, source: Path, tmp_path: Path) -> None:
+    of = candidate(tmp_path, source, quants=("q8_0",), caches=("f16", "q8_0"))
+    of.loaded.first, of.stages = "tiny", Judge(state)
+    ladder(of)
+
+    full, half = Exporter(of).judge_caches("q8_0")
+
+    values = 2 * 2 * (64 + 64)  # layers, heads that hold keys and values, numbers of each
+    assert (full.type, full.bytes_per_tok, full.verdict) == ("f16", 2 * values, "PASS")
+    assert (half.type, half.bytes_per_tok, half.verdict) == ("q8_0", values * 34 / 32, state.value)
+    assert full.mean_kl is not None
+    assert half.mean_kl is not None
+    assert half.mean_kl != full.mean_kl
+    assert of.stages.asked == ["q8_0-kv-q8_0"]
+
+
+def test_an_8_bit_cache_that_llama_cpp_cannot_hold_is_told_and_not_judged(tmp_path: Path) -> None:
+    narrow = save_checkpoint(tmp_path / "model", head_dim=16)
+    source = convert(narrow, tmp_path / "narrow.gguf", metadata={}).path
+    of = candidate(tmp_path / "run", source, quants=("q8_0",), caches=("f16", "q8_0"))
+    of.loaded.first, of.stages = "tiny", Judge(State.PASS)
+    ladder(of)
+
+    half = Exporter(of).judge_caches("q8_0")[1]
+
+    assert (half.verdict, half.mean_kl) == (None, None)
+    assert "q8_0" in half.reason
+    assert of.stages.asked == []
+
+
+def test_a_recipe_that_names_one_cache_costs_no_second_judgement(source: Path, tmp_path: Path) -> None:
+    of = candidate(tmp_path, source, quants=("q8_0",))
+    of.stages = Judge(State.PASS)
+    ladder(of)
+
+    assert [row.type for row in Exporter(of).judge_caches("q8_0")] == ["f16"]
+    assert of.stages.asked == []
