@@ -1,4 +1,4 @@
-"""Two stages compared in a process of its own: the arithmetic loads numpy, the terminal must not."""
+"""Commands that answer with a document, in processes of their own: what they load, the terminal must not."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,7 +29,7 @@ class Sides(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What became of a comparison."""
+    """What became of a question."""
 
     document: dict[str, Any] | None
     error: str = ""
@@ -59,16 +60,42 @@ class Comparisons:
 
     def run(self, sides: Sides) -> Answer:
         """The comparison, worked out before this returns."""
-        command = [sys.executable, "-P", "-m", "harness", *sides.words, "--json"]
-        env = {**os.environ, "HARNESS_HOME": str(self._home)}
-        try:
-            done = subprocess.run(
-                command, env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=LIMIT_S
-            )
-            found = json.loads(done.stdout)
-            return Answer(None, str(found["error"])) if "error" in found else Answer(found)
-        except subprocess.TimeoutExpired:
-            return Answer(None, f"no answer after {LIMIT_S:.0f} s")
-        except (OSError, ValueError):
-            lines = [line for line in done.stderr.splitlines() if line.strip()]
-            return Answer(None, lines[0] if lines else "harness compare said nothing")
+        return ask(self._home, sides.words)
+
+
+class Plans:
+    """Runs `harness plan … --json` beside the screen, once for each set of choices."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._answers: dict[tuple[str, ...], Answer] = {}
+        self._asked: set[tuple[str, ...]] = set()
+
+    def find(self, words: Sequence[str]) -> Answer | None:
+        """The answer; None while it is being worked out."""
+        key = tuple(words)
+        if key not in self._asked:
+            self._asked.add(key)
+            threading.Thread(target=self._plan, args=(key,), daemon=True).start()
+        return self._answers.get(key)
+
+    def _plan(self, words: tuple[str, ...]) -> None:
+        self._answers[words] = ask(self._home, words)
+
+
+def ask(home: Path, words: Sequence[str]) -> Answer:
+    """The document that a command prints, waited for."""
+    command = [sys.executable, "-P", "-m", "harness", *words, "--json"]
+    env = {**os.environ, "HARNESS_HOME": str(home)}
+    try:
+        done = subprocess.run(
+            command, env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=LIMIT_S
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Answer(None, f"{words[0]}: {error}")
+    try:
+        found = json.loads(done.stdout)
+        return Answer(None, str(found["error"])) if "error" in found else Answer(found)
+    except (ValueError, TypeError):
+        lines = [line for line in done.stderr.splitlines() if line.strip()]
+        return Answer(None, lines[0] if lines else f"harness {words[0]} said nothing")

@@ -8,9 +8,10 @@ from harness.jobs.store import RunState
 
 BOARD, LIVE, SAMPLES, DIFF = "board", "live", "samples", "diff"
 TRAIN, EXPORT, REVIEW, MONITOR, START, HELP = "train", "export", "review", "monitor", "start", "help"
+PLAN = "plan"
 NUMBERED = (BOARD, LIVE, SAMPLES, DIFF, TRAIN, EXPORT, REVIEW, MONITOR)
 """The screens that stand in the line of tabs, opened by their number."""
-SCREENS = (*NUMBERED, START)
+SCREENS = (*NUMBERED, START, PLAN)
 TITLES = {name: name.capitalize() for name in SCREENS}
 
 
@@ -47,6 +48,10 @@ class Context:
     """`recipe` or `suite`."""
     model: str | None = None
     """What a suite is scored with."""
+    plan: tuple[str, ...] = ()
+    """On the plan: the words of the command that plans what is chosen."""
+    plan_file: str | None = None
+    """On the plan: where the recipe goes."""
     n_disputed: int = 0
     """On the review: answers on which reviewers disagree."""
     has_said: bool = False

@@ -18,6 +18,7 @@ from harness.tui.context import (
     HELP,
     LIVE,
     MONITOR,
+    PLAN,
     REVIEW,
     SAMPLES,
     START,
@@ -202,7 +203,7 @@ class Desk:
         return self.here.body(cells, rows)
 
     def _crumbs(self) -> list[str]:
-        run = [self.info.run] if self.info and self.screen not in (START, MONITOR) else []
+        run = [self.info.run] if self.info and self.screen not in (START, PLAN, MONITOR) else []
         return [self.screen, *run, *self.here.crumbs()]
 
     def say(self, text: str, style: str = "warning") -> None:
@@ -280,6 +281,9 @@ class Desk:
 
     def do_monitor(self) -> None:
         self.go(MONITOR)
+
+    def do_plan(self) -> None:
+        self.go(PLAN)
 
     def do_baseline(self) -> None:
         if self.info is not None:

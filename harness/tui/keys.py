@@ -11,6 +11,7 @@ from harness.tui.context import (
     HELP,
     LIVE,
     MONITOR,
+    PLAN,
     REVIEW,
     SAMPLES,
     SCREENS,
@@ -40,11 +41,13 @@ from harness.tui.reasons import (
     nothing_to_judge,
     nothing_to_open,
     paused_already,
+    written_already,
 )
 from harness.tui.twins import (
     cancel,
     compare_twin,
     open_twin,
+    plan_twin,
     review,
     review_twin,
     run,
@@ -167,7 +170,7 @@ ACTIONS: tuple[Action, ...] = (
     Action(
         ("enter",), "open", "open",
         "Goes one deeper: a run to its verdicts or its progress, a stage to its failing samples, a sample to its text. "
-        "On the start screen it releases the recipe, or scores the suite.",
+        "On the start screen it releases the recipe, or scores the suite; on the plan it releases what was written.",
         tuple(screen for screen in SCREENS if screen != MONITOR), why_not=nothing_to_open, twin=open_twin, is_next=True,
     ),
     Action(("escape",), "back", "back", "Goes one up, or takes the filter away.", is_in_footer=False),
@@ -193,6 +196,18 @@ ACTIONS: tuple[Action, ...] = (
     Action(
         ("c",), "check", "check", "Looks for problems in the document, without loading a model.", (START,),
         why_not=no_document, twin=start_twin("check"),
+    ),
+    Action(
+        ("p",), "plan", "plan", "Plans a recipe from what the domain demands.", (START,),
+        twin=lambda _: "harness plan legal",
+    ),
+    Action(
+        ("w",), "write_plan", "write", "Writes the planned recipe, with its reasons.", (PLAN,),
+        why_not=written_already, twin=plan_twin,
+    ),
+    Action(("l", "right"), "next_choice", "change", "The next value of this line.", (PLAN,)),
+    Action(
+        ("h", "left"), "previous_choice", "value before", "The value before.", (PLAN,), is_in_footer=False,
     ),
     Action(("m",), "model", "model", "Asks for the model that suites are scored with.", (START,)),
     Action(

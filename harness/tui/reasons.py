@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.jobs.store import RunState
-from harness.tui.context import DIFF, EXPORT, LIVE, REVIEW, SAMPLES, START, TRAIN, Context
+from harness.tui.context import DIFF, EXPORT, LIVE, PLAN, REVIEW, SAMPLES, START, TRAIN, Context
 
 
 def no_run(context: Context) -> str | None:
@@ -84,6 +84,10 @@ def no_recipe(context: Context) -> str | None:
     return None if context.kind == "recipe" else "the cursor is on no recipe"
 
 
+def written_already(context: Context) -> str | None:
+    return f"{context.document} is there already: enter starts it" if context.document else None
+
+
 def no_document(context: Context) -> str | None:
     return None if context.document else "there is no recipe and no suite here"
 
@@ -103,6 +107,8 @@ def nothing_disputed(context: Context) -> str | None:
 
 
 def nothing_to_open(context: Context) -> str | None:
+    if context.screen == PLAN:
+        return None if context.document else "w writes the recipe first"
     if context.screen == START:
         return no_document(context)
     if context.screen == REVIEW:

@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from shlex import quote
 
-from harness.tui.context import BOARD, DIFF, EXPORT, LIVE, MONITOR, REVIEW, SAMPLES, START, TRAIN, Context
+from harness.tui.context import (
+    BOARD,
+    DIFF,
+    EXPORT,
+    LIVE,
+    MONITOR,
+    PLAN,
+    REVIEW,
+    SAMPLES,
+    START,
+    TRAIN,
+    Context,
+)
 
 
 def run(context: Context) -> str:
@@ -27,7 +39,7 @@ def start_twin(command: str) -> Callable[[Context], str]:
 def open_twin(context: Context) -> str:
     if context.screen == START and context.kind == "suite":
         return f"harness eval {quote(context.document or 'SUITE')} --model {quote(context.model or 'MODEL')}"
-    if context.screen == START:
+    if context.screen in (START, PLAN):
         return start_twin("release")(context)
     return f"harness show {run(context)}"
 
@@ -36,6 +48,11 @@ def compare_twin(context: Context) -> str:
     if context.comparison:
         return " ".join(["harness", *map(quote, context.comparison)])
     return f"harness compare {run(context)} {run(context)} --stage base --stage-b adapter"
+
+
+def plan_twin(context: Context) -> str:
+    words = [*(context.plan or ("plan", "DOMAIN")), "--out", context.plan_file or "RECIPE.yaml"]
+    return " ".join(["harness", *map(quote, words)])
 
 
 def cancel(context: Context) -> str:
@@ -54,6 +71,8 @@ def twin_of_screen(context: Context) -> str:
     """The command that shows what the screen shows."""
     if context.screen == START:
         return open_twin(context)
+    if context.screen == PLAN:
+        return " ".join(["harness", *map(quote, context.plan or ("plan", "DOMAIN"))])
     if context.screen == MONITOR:
         return "harness monitor"
     if context.run is None or context.screen == BOARD:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from harness.tui.screens.help import HelpScreen
     from harness.tui.screens.live import LiveScreen
     from harness.tui.screens.monitor import MonitorScreen
+    from harness.tui.screens.plan import PlanScreen
     from harness.tui.screens.review import ReviewScreen
     from harness.tui.screens.samples import SamplesScreen
     from harness.tui.screens.start import StartScreen
@@ -90,6 +91,12 @@ class Screens(Mapping[str, Screen]):
         from harness.tui.screens.monitor import MonitorScreen
 
         return MonitorScreen(self._desk)
+
+    @cached_property
+    def plan(self) -> PlanScreen:
+        from harness.tui.screens.plan import PlanScreen
+
+        return PlanScreen(self._desk)
 
     @cached_property
     def start(self) -> StartScreen:

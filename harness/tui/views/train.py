@@ -17,6 +17,8 @@ from harness.tui.views.progress import Training
 
 TWO_COLUMNS = 90
 SIDE_CELLS = 38
+ROWS_WITH_MEMORY = 20
+"""On fewer the curve needs the room."""
 
 
 def train_body(info: RunInfo, folder: RunFolder, cells: int, rows: int, *, now_s: float) -> list[Line]:
@@ -31,7 +33,8 @@ def train_body(info: RunInfo, folder: RunFolder, cells: int, rows: int, *, now_s
         words = " No training step yet: the base is scored first, and its verdict decides whether training begins."
         return [*head, rule(cells), *_data_lines(folder, cells), (), line(Span(words, "dim"))]
     head += [_bar(training, cells), rule(cells)]
-    foot = [rule(cells), *_data_lines(folder, cells), *_memory_lines(training, cells)]
+    memory = _memory_lines(training, cells) if rows >= ROWS_WITH_MEMORY else []
+    foot = [rule(cells), *_data_lines(folder, cells), *memory]
     foot += event_lines(folder.progress, cells, 3)
     room = rows - len(head) - len(foot)
     if cells < TWO_COLUMNS:
@@ -134,8 +137,9 @@ def _memory_lines(training: Training, cells: int) -> list[Line]:
         if (value := number(expected.get(f"{name}_mb"))) is not None
     ]
     total, room = number(expected.get("total_mb")), number(expected.get("available_mb"))
-    words = f"  {' + '.join(parts)} = {numbers.quantity(_whole(total))} MB expected"
-    words += f" of {numbers.quantity(_whole(room))} free" if room is not None else ""
+    words = f"  {numbers.quantity(_whole(total))}"
+    words += f" of {numbers.quantity(_whole(room))}" if room is not None else ""
+    words += f" MB expected: {' · '.join(parts)}"
     took = number(actual.get("total_mb"))
     right = f"took {numbers.quantity(_whole(took))} MB " if took is not None else ""
     return [between(line(Span(" MEM", "head"), Span(words)), line(Span(right, "strong")), cells)]
