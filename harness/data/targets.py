@@ -63,9 +63,10 @@ def scalar_text(value: Any) -> str | None:
 
 
 def _texts(value: Any) -> tuple[str, ...]:
+    """The texts; one that is empty beside others is left out, as an empty answer is never right."""
     texts = [scalar_text(item) for item in (value if isinstance(value, list) else [value])]
     found = [text for text in texts if text is not None and text.strip()]
-    if not found or len(found) < len(texts):
+    if not found or None in texts:
         raise ValueError("a text, or a list of texts of which any is right")
     return tuple(dict.fromkeys(found))
 

@@ -169,3 +169,9 @@ def test_a_file_in_which_no_record_has_spans_names_another_field(tmp_path: Path)
 
     with pytest.raises(RecordsError, match="no spans in any record"):
         read_records(path, Fields(target="fund"), "spans")
+
+
+def test_an_empty_text_beside_others_is_no_answer() -> None:
+    assert gold_texts("answer", ["thirty", "", "30"], ()) == ("thirty", "30")
+    with pytest.raises(ValueError, match="a text"):
+        gold_texts("answer", ["", " "], ())
