@@ -124,11 +124,11 @@ def measure(
     runs: list[Run] = []
     kinds: tuple[tuple[Kind, State], ...] = (("text", "cold"), ("text", "warm"), ("label", "warm"))
     for kind, state in kinds:
-        _ask_all(engine, list(_asks(load, kind, state, "before", 2)), 1)  # computes what is shared
+        ask_all(engine, list(_asks(load, kind, state, "before", 2)), 1)  # computes what is shared
         for clients in load.concurrency:
             asks = list(_asks(load, kind, state, f"{kind}{clients}", max(load.requests, clients)))
             joules, began = Joules(powercap), time.perf_counter()
-            answers = _ask_all(engine, asks, clients)
+            answers = ask_all(engine, asks, clients)
             run = Run(kind, state, clients, tuple(answers), time.perf_counter() - began, joules.spent())
             runs.append(run)
             on_run(run)
@@ -150,7 +150,7 @@ def bench(
     engine = EdgeEngine(target.path, target.sha256, threads=threads, slots=slots, kv=kv)
     try:
         facts, pid = dict(engine.facts), engine.pid
-        first = _ask_all(engine, list(_asks(load, "text", "cold", "first", 1)), 1)[0]
+        first = ask_all(engine, list(_asks(load, "text", "cold", "first", 1)), 1)[0]
         runs = measure(engine, load, on_run=on_run)
         peak = None if pid is None else resident_mb(pid, "VmHWM")
     finally:
@@ -211,10 +211,10 @@ def _number(path: Path) -> int | None:
 
 
 def _asks(load: Load, kind: Kind, state: State, name: str, count: int) -> Iterator[Ask]:
-    shared = _text(load.shared_words, 0)
+    shared = filler(load.shared_words, 0)
     for at in range(count):
         nonce = f"Case {name}-{at}."
-        own = f"{nonce} {_text(load.prompt_words, at + 1)}"
+        own = f"{nonce} {filler(load.prompt_words, at + 1)}"
         system = shared if state == "warm" else f"{nonce} {shared}"
         yield Ask(
             id=f"{kind}-{state}-{name}-{at}", messages=(Message("system", system), Message("user", own)),
@@ -222,13 +222,18 @@ def _asks(load: Load, kind: Kind, state: State, name: str, count: int) -> Iterat
         )  # fmt: skip
 
 
-def _text(words: int, start: int) -> str:
+def filler(words: int, start: int) -> str:
+    """So many words of plain text, from another place of it for another start."""
     known = TEXT.split()
     return " ".join(known[(start + at) % len(known)] for at in range(words))
 
 
-def _ask_all(engine: Engine, asks: Sequence[Ask], clients: int) -> list[Done]:
-    """The answers in the requests' order, `clients` of them on their way at a time."""
+def ask_all(engine: Engine, asks: Sequence[Ask], clients: int) -> list[Done]:
+    """The answers in the requests' order, `clients` of them on their way at a time.
+
+    Raises:
+        ModelError: a request got none.
+    """
     found: dict[str, Done | Failed] = {}
     turns, ended = threading.Semaphore(clients), threading.Semaphore(0)
 

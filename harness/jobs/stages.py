@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.data.records import Record
+from harness.edge.timing import engine_latencies_ms
 from harness.evals.calibrate import Calibration, fit_calibration, needs_calibration
 from harness.evals.gate import Evidence, Planned, applies, combine, judge
 from harness.evals.ledger import Attempt
@@ -75,11 +76,13 @@ class Stages:
         *,
         parent: str | None = None,
         size_bytes: int | None = None,
+        gguf: Path | None = None,
         extra_rules: Callable[[], Sequence[RuleVerdict]] = tuple,
     ) -> tuple[Verdict, bool]:
         """The stage's verdict, and whether it was there already.
 
-        `parent` is the stage whose prompts must have been the same, token by token.
+        `parent` is the stage whose prompts must have been the same, token by token. `gguf` is the stage's file, for a
+        device whose latency is its engine's.
         """  # fmt: skip
         found = self.verdict(stage)
         if found and found.identity == identity:
@@ -88,7 +91,7 @@ class Stages:
         try:
             samples = {name: self._score(stage, name, model) for name in self._loaded.suites}
             calibrations = {name: self._calibrate(stage, name, model) for name in self._loaded.suites}
-            latencies = self._latencies(stage, model)
+            latencies = self._latencies(stage, model, gguf)
         finally:
             model.close()
             self._judges.close()
@@ -216,20 +219,26 @@ class Stages:
             )  # fmt: skip
         return samples
 
-    def _latencies(self, stage: str, model: Model) -> list[float]:
+    def _latencies(self, stage: str, model: Model, gguf: Path | None) -> list[float]:
         """Milliseconds of single requests, one after another; empty where no rule asks for them."""
         asked = [gate for gate in self.gates(stage) if gate.metric in PERCENTILES and applies(gate, stage)]
         if not asked:
             return []
         requests = max(map(requests_needed, asked))
         path = self._folder / stage / "latency.json"
-        identity = model.identity.digest
-        if path.exists() and (kept := read_json(path))["identity"] == identity:
+        device, identity = self._loaded.recipe.device, model.identity
+        asks_engine = gguf is not None and device.latency == "engine"
+        key = {"identity": identity.digest, "by": device.latency if asks_engine else "library"}
+        if path.exists() and (kept := read_json(path)) == {**key, "ms": kept["ms"]}:
             return [float(value) for value in kept["ms"]]
         work = self._work(stage, self._loaded.first, "eval")
         some = build_requests(replace(work, records=work.records[: requests + 1]))
-        found = [_time_one(uncached(model), request) for request in some][1:]  # the first one warms up
-        write_json(path, {"identity": identity, "ms": found})
+        if asks_engine:
+            assert gguf is not None
+            found = engine_latencies_ms(gguf, identity.weights, some, threads=device.threads)
+        else:
+            found = [_time_one(uncached(model), request) for request in some][1:]  # the first one warms up
+        write_json(path, {**key, "ms": found})
         return found
 
     def _judge(

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,12 @@ import pytest
 
 from harness.edge.base import Ask, Done, Failed, Tell
 from harness.edge.bench import Joules, Load, Run, find_target, measure
+from harness.edge.timing import engine_latencies_ms
 from harness.errors import DataError, ModelError
-from harness.files import sha256_file, write_json
+from harness.evals.results import State
+from harness.files import read_json, sha256_file, write_json
+from harness.models.base import ChoiceRequest, GenerateRequest, Message, Prompt
+from tests.jobs.test_stages import Sure, stages
 
 
 def done(first_ms: float, total_ms: float, output_tok: int = 11) -> Done:
@@ -164,3 +169,39 @@ def test_the_command_measures_a_file(long_gguf: Path, tmp_path: Path) -> None:
     )
     assert cold["cached_tok"] < 0.1 * cold["prompt_tok"] < 0.5 * warm["prompt_tok"] < warm["cached_tok"]
     assert all(run["total_ms"]["p95"] > 0 for run in document["runs"])
+
+
+def test_the_engine_times_what_a_suite_asks(gguf: Path) -> None:
+    prompts = [Prompt((Message("user", text),)) for text in ("one", "two", "three")]
+    requests = [
+        *(ChoiceRequest(f"c{at}", prompt, ("yes", "no")) for at, prompt in enumerate(prompts)),
+        GenerateRequest("g", Prompt((), text="once"), 4),
+    ]
+
+    found = engine_latencies_ms(gguf, sha256_file(gguf), requests, threads=1)
+
+    assert len(found) == 3  # the first one warms up
+    assert all(value > 0 for value in found)
+    with pytest.raises(ModelError, match="open text"):
+        engine_latencies_ms(gguf, "", [ChoiceRequest("o", prompts[0], ("a", "b"), True)], threads=1)
+
+
+@pytest.mark.parametrize(("latency", "wanted"), [("engine", State.FAIL), ("library", State.PASS)])
+def test_latency_rules_stand_on_the_engine_where_the_device_says_so(
+    latency: str, wanted: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def slow(path: Path, sha256: str, requests: Sequence[Any], *, threads: int) -> list[float]:
+        asked.append(len(requests))
+        return [60_000.0] * 200
+
+    monkeypatch.setattr("harness.jobs.stages.engine_latencies_ms", slow)
+    rule = {"metric": "latency_p95_ms", "at_most": 30_000, "stages": ["q8_0"]}
+    held = stages(tmp_path, rule, device={"name": "kiosk", "latency": latency})
+
+    verdict, _ = held.run("q8_0", "m", Sure, gguf=tmp_path / "m.gguf")
+
+    judged = next(one for one in verdict.rules if one.metric == "latency_p95_ms")
+    assert (judged.verdict, bool(asked)) == (wanted, latency == "engine"), judged
+    assert read_json(tmp_path / "stages" / "q8_0" / "latency.json")["by"] == latency

@@ -62,12 +62,18 @@ def lines(first: int, n: int) -> str:
     return "".join(json.dumps(record) + "\n" for record in made)
 
 
-def stages(run: Path, *gates: dict[str, Any], calibration: int = 0, n: int = 600) -> Stages:
+def stages(
+    run: Path,
+    *gates: dict[str, Any],
+    calibration: int = 0,
+    n: int = 600,
+    device: dict[str, Any] | None = None,
+) -> Stages:
     """The stages of a run in the folder, whose documents stand in it too."""
     run.mkdir(exist_ok=True)
     recipe = {
         "recipe": "r", "domain": "shared", "base": "embedded:smollm2-135m", "suites": ["tiny.yaml"],
-        "gates": list(gates),
+        "gates": list(gates), "device": device or {"name": "cpu"},
     }  # fmt: skip
     write_json(run / "recipe.yaml", recipe)
     records = {key: file for key, file in SUITE["records"].items() if key == "eval" or calibration}  # type: ignore[attr-defined]
