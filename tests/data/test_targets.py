@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness.data.records import Record, RecordsError, read_records
-from harness.data.targets import gold_labels
+from harness.data.targets import gold_labels, gold_texts
 from harness.errors import Problem
 from harness.specs.suite import Fields, Task
 
