@@ -30,7 +30,7 @@ WORTH_WAITING_TOK = 32
 """A request waits for one before it that is computing this much of what it needs itself."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Running:
     """One request in work."""
 

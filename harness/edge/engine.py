@@ -27,6 +27,8 @@ START_S = 120.0
 PATIENCE_S = 60.0
 """A process that has work and says nothing for so long hangs, and is ended."""
 MAX_WAITING = 256
+MAX_SLOTS = 64
+"""llama.cpp has 256 sequences, and kept ones and the ends of label trees take theirs."""
 MAX_RESTARTS = 3
 """Deaths in a row, without an answer between them, after which the engine gives up."""
 ATTEMPTS = 2
@@ -81,6 +83,8 @@ class EdgeEngine:
             IntegrityError: a file is not the one that was promised.
             ModelError: llama.cpp can't use it, or it takes too long or too much memory.
         """
+        if not 1 <= slots <= MAX_SLOTS:
+            raise ModelError(f"slots is {slots}, wanted 1 to {MAX_SLOTS}")
         wanted = {name: (str(file.resolve()), digest) for name, (file, digest) in (adapters or {}).items()}
         self._settings = Settings(
             path=str(path.resolve()), sha256=sha256, threads=threads, slots=slots, context_tok=context_tok,
@@ -217,6 +221,7 @@ class EdgeEngine:
                 future.set_exception(ModelError(f"the engine is {self._state}"))
                 return
             self._orders[number] = future
+            self._heard = time.monotonic()  # it was idle, and had nothing to say
             self._process.send({**frame, "order": number})
 
         if not self._post(send):

@@ -1,0 +1,319 @@
+"""How fast the edge engine answers with SmolLM2, as ratios to llama.cpp's own loop and to itself.
+
+    python benchmarks/edge_latency.py                       some minutes on 2 quiet cores
+    python benchmarks/edge_latency.py --repeats 2 --json
+
+Measured, each repetition in turn, medians over the repetitions:
+
+- first token with a shared prefix of 400 tokens at hand, over the first token of a prompt as long that shares nothing;
+- a classification answer (8 labels by log-probability) after that prefix, 95th percentile in ms;
+- tokens a second, prompt and decode, over what a plain loop of `llama_decode` reaches in a process of its own: the same
+  library, file, threads and lengths, as llama-bench measures (prompts in one batch, nothing sampled but the argmax);
+- eight answers side by side over the same eight one after another, in tokens a second;
+- an adapter of rank 16 on all matrices put in place while the base stays loaded, in ms.
+
+Writes benchmarks/results/edge_latency.json and .md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+from harness.edge.base import Ask, Done
+from harness.edge.bench import LABELS, ask_all, filler, machine
+from harness.edge.engine import EdgeEngine
+from harness.files import sha256_file
+from harness.models.base import Message
+from harness.models.embedded import embedded_gguf
+from harness.stats.quantiles import quantile
+
+RESULTS = Path(__file__).parent / "results"
+SHARED_TOK = 400
+NEW_TOK = 64
+PROMPT_WORDS = 440
+SWAP_RANK = 16
+
+
+class Target(NamedTuple):
+    """A promise: `figure` at least or at most `bound`."""
+
+    figure: str
+    bound: float
+    is_most: bool
+    unit: str
+
+    def holds(self, value: float) -> bool:
+        return value <= self.bound if self.is_most else value >= self.bound
+
+
+TARGETS = (
+    Target("first_token_cached_over_uncached", 0.25, True, "×"),
+    Target("label_answer_p95_ms", 200.0, True, "ms"),
+    Target("decode_over_plain_loop", 0.95, False, "×"),
+    Target("prompt_over_plain_loop", 0.95, False, "×"),
+    Target("eight_side_by_side_over_one_by_one", 2.0, False, "×"),
+    Target("adapter_swap_ms", 100.0, True, "ms"),
+)
+
+
+def main() -> None:
+    """Measures, prints the ratios and writes them."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--labels", type=int, default=60, help="classification answers in all")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 2)
+    parser.add_argument("--model", type=Path, default=None, help="a GGUF; SmolLM2 by default")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--plain", nargs=2, type=int, metavar=("PROMPT", "NEW"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    path = options.model or embedded_gguf("smollm2-135m")
+    if options.plain:
+        plain_loop(path, *options.plain, threads=options.threads)
+        return
+    document = measure(path, options.threads, options.repeats, options.labels)
+    RESULTS.mkdir(exist_ok=True)
+    text = table(document)
+    (RESULTS / "edge_latency.json").write_text(json.dumps(document, indent=1) + "\n")
+    (RESULTS / "edge_latency.md").write_text(text + "\n")
+    print(json.dumps(document, indent=1) if options.json else text)
+
+
+def measure(path: Path, threads: int, repeats: int, labels: int) -> dict[str, Any]:
+    """All figures."""
+    engine = EdgeEngine(path, sha256_file(path), threads=threads, slots=8)
+    rows: list[dict[str, float]] = []
+    answers: list[float] = []
+    try:
+        (warm,) = ask_all(engine, [shared_ask("warm", 1)], 1)
+        prompt_tok = ask_all(engine, [long_ask("length")], 1)[0].prompt_tok
+        with Plain(path, threads, prompt_tok) as plain:
+            for at in range(repeats):
+                rows.append(repetition(engine, plain, f"r{at}"))
+                each = -(-labels // repeats)
+                asks = [shared_ask(f"label-{at}-{one}", 1, LABELS) for one in range(each)]
+                answers += [done.total_ms for done in ask_all(engine, asks, 1)]
+        with tempfile.TemporaryDirectory() as folder:
+            swaps = adapter_swaps(engine, path, Path(folder), repeats)
+    finally:
+        engine.close()
+    middle = {name: median(row[name] for row in rows) for name in rows[0]}
+    p95 = quantile(answers, 0.95)
+    assert p95 is not None
+    figures = {
+        "first_token_cached_over_uncached": median(row["cached_ms"] / row["uncached_ms"] for row in rows),
+        "label_answer_p95_ms": p95,
+        "decode_over_plain_loop": median(row["decode_tok_s"] / row["plain_decode_tok_s"] for row in rows),
+        "prompt_over_plain_loop": median(row["prompt_tok_s"] / row["plain_prompt_tok_s"] for row in rows),
+        "eight_side_by_side_over_one_by_one": median(row["eight_tok_s"] / row["one_tok_s"] for row in rows),
+        "adapter_swap_ms": median(swaps),
+    }
+    return {
+        "what": "edge latency", "when": datetime.now(UTC).isoformat(timespec="seconds"), **machine(),
+        "load_1m": os.getloadavg()[0], "threads": threads, "model": path.name, "repeats": repeats,
+        "llama_cpp_python": version("llama-cpp-python"), "prompt_tok": prompt_tok, "shared_tok": warm.prompt_tok,
+        "label_answers": len(answers), "medians": middle, "figures": figures,
+        "holds": {target.figure: target.holds(figures[target.figure]) for target in TARGETS},
+    }  # fmt: skip
+
+
+def repetition(engine: EdgeEngine, plain: Plain, name: str) -> dict[str, float]:
+    """One time each, one after another."""
+    (uncached,) = ask_all(engine, [lone_ask(f"{name}-cold")], 1)
+    (cached,) = ask_all(engine, [shared_ask(f"{name}-warm", 1)], 1)
+    (long,) = ask_all(engine, [long_ask(name)], 1)
+    prompt_s, decode_s = plain.times()
+    (alone,) = ask_all(engine, [shared_ask(f"{name}-written", NEW_TOK)], 1)
+    asks = [shared_ask(f"{name}-{{}}-{at}", NEW_TOK) for at in range(8)]
+    one_s, one_tok = timed(engine, [renamed(ask, "one") for ask in asks], 1)
+    eight_s, eight_tok = timed(engine, [renamed(ask, "eight") for ask in asks], 8)
+    return {
+        "uncached_ms": first_ms(uncached), "cached_ms": first_ms(cached),
+        "prompt_tok_s": 1e3 * long.prompt_tok / first_ms(long),
+        "plain_prompt_tok_s": plain.prompt_tok / prompt_s,
+        "decode_tok_s": 1e3 * (alone.output_tok - 1) / (alone.total_ms - first_ms(alone)),
+        "plain_decode_tok_s": NEW_TOK / decode_s,
+        "one_tok_s": one_tok / one_s, "eight_tok_s": eight_tok / eight_s,
+    }  # fmt: skip
+
+
+def timed(engine: EdgeEngine, asks: Sequence[Ask], clients: int) -> tuple[float, int]:
+    """Seconds for all of them, and the tokens that were written."""
+    began = time.perf_counter()
+    answers = ask_all(engine, asks, clients)
+    return time.perf_counter() - began, sum(one.output_tok for one in answers)
+
+
+def renamed(ask: Ask, how: str) -> Ask:
+    """The same request under another id and with another nonce of the same length."""
+    from dataclasses import replace
+
+    own = ask.messages[1]._replace(content=ask.messages[1].content.replace("{}", f"{how:<5}"))
+    return replace(ask, id=ask.id.replace("{}", how), messages=(ask.messages[0], own))
+
+
+def first_ms(done: Done) -> float:
+    assert done.first_ms is not None
+    return done.first_ms
+
+
+def shared_ask(name: str, new_tok: int, labels: tuple[str, ...] = ()) -> Ask:
+    """A request after the prefix that all of these share."""
+    system = filler(SHARED_TOK - 30, 0)
+    own = f"Case {name}: write a long story about the {filler(12, len(name))}."
+    return Ask(name, (Message("system", system), Message("user", own)), max_new_tokens=new_tok, labels=labels)
+
+
+def lone_ask(name: str) -> Ask:
+    """As long, and sharing nothing with any other."""
+    asked = shared_ask(name, 1)
+    system = asked.messages[0]._replace(content=f"{name} {asked.messages[0].content}")
+    return Ask(name, (system, asked.messages[1]), max_new_tokens=1)
+
+
+def long_ask(name: str) -> Ask:
+    """One prompt of about 512 tokens, all of them new."""
+    return Ask(f"long-{name}", (Message("user", f"{name} {filler(PROMPT_WORDS, 3)}"),), max_new_tokens=1)
+
+
+class Plain:
+    """The plain loop in a process of its own; it waits, without a thread that spins, while others are measured."""
+
+    def __init__(self, path: Path, threads: int, prompt_tok: int) -> None:
+        self.prompt_tok = prompt_tok
+        command = [sys.executable, __file__, "--model", str(path), "--threads", str(threads)]
+        environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "OMP_NUM_THREADS": str(threads)}
+        self._child = subprocess.Popen(
+            [*command, "--plain", str(prompt_tok), str(NEW_TOK)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
+        )  # fmt: skip
+        self.times()  # the first warms up
+
+    def times(self) -> tuple[float, float]:
+        """Seconds for the prompt, and for the tokens after it."""
+        assert self._child.stdin is not None
+        assert self._child.stdout is not None
+        self._child.stdin.write("go\n")
+        self._child.stdin.flush()
+        prompt_s, decode_s = map(float, self._child.stdout.readline().split())
+        return prompt_s, decode_s
+
+    def __enter__(self) -> Plain:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._child.communicate()
+
+
+def plain_loop(path: Path, prompt_tok: int, new_tok: int, *, threads: int) -> None:
+    """For each line of stdin: a prompt in batches of 512 and then token by token, through llama_decode alone."""
+    import ctypes
+
+    import llama_cpp as lib
+    import numpy as np
+
+    silent = lib.llama_log_callback(lambda _level, _text, _data: None)
+    lib.llama_log_set(silent, ctypes.c_void_p(0))
+    lib.llama_backend_init()
+    model = lib.llama_model_load_from_file(str(path).encode(), lib.llama_model_default_params())
+    params = lib.llama_context_default_params()
+    params.n_ctx, params.n_batch, params.n_ubatch = 2048, 512, 512
+    params.n_threads = params.n_threads_batch = threads
+    context = lib.llama_init_from_model(model, params)
+    vocab = lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(model))
+    prompt = (np.arange(prompt_tok) * 7919 % vocab).astype(np.int32)
+
+    def decode(ids: np.ndarray) -> int:
+        batch = lib.llama_batch_get_one(ids.ctypes.data_as(ctypes.POINTER(ctypes.c_int32)), len(ids))
+        if lib.llama_decode(context, batch) != 0:
+            raise RuntimeError("llama_decode failed")
+        logits = np.ctypeslib.as_array(lib.llama_get_logits_ith(context, -1), shape=(vocab,))
+        return int(logits.argmax())
+
+    for _ in sys.stdin:
+        lib.llama_memory_clear(lib.llama_get_memory(context), True)
+        began = time.perf_counter()
+        for start in range(0, prompt_tok, 512):
+            token = decode(prompt[start : start + 512])
+        prompted = time.perf_counter()
+        for _ in range(new_tok):
+            token = decode(np.array([token], dtype=np.int32))
+        print(prompted - began, time.perf_counter() - prompted, flush=True)
+
+
+def adapter_swaps(engine: EdgeEngine, path: Path, folder: Path, repeats: int) -> list[float]:
+    """Milliseconds from the order to the place of adapters with random weights, another one each time."""
+    return [swapped_ms(engine, write_adapter(path, folder / f"{at}.gguf", at)) for at in range(repeats)]
+
+
+def swapped_ms(engine: EdgeEngine, adapter: Path) -> float:
+    sha256 = sha256_file(adapter)
+    began = time.perf_counter()
+    engine.load_adapter("tenant", adapter, sha256)
+    return (time.perf_counter() - began) * 1e3
+
+
+def write_adapter(path: Path, out: Path, seed: int) -> Path:
+    """A LoRA of rank 16 on every matrix of every layer."""
+    import numpy as np
+    from gguf import GGUFReader, GGUFWriter
+
+    rng = np.random.default_rng(seed)
+    writer = GGUFWriter(out, "llama")
+    writer.add_type("adapter")
+    writer.add_string("adapter.type", "lora")
+    writer.add_float32("adapter.lora.alpha", float(SWAP_RANK))
+    for name, columns, rows in matrices(GGUFReader(path)):
+        for side, shape in (("a", (SWAP_RANK, columns)), ("b", (rows, SWAP_RANK))):
+            writer.add_tensor(f"{name}.lora_{side}", rng.normal(0, 0.01, shape).astype(np.float16))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return out
+
+
+def matrices(reader: Any) -> Iterator[tuple[str, int, int]]:
+    for tensor in reader.tensors:
+        if tensor.name.startswith("blk.") and len(tensor.shape) == 2:
+            columns, rows = (int(size) for size in tensor.shape)
+            yield tensor.name, columns, rows
+
+
+def table(document: dict[str, Any]) -> str:
+    """The figures beside their targets, as Markdown."""
+    lines = [
+        f"Edge latency: {document['model']}, {document['cpu']}, {document['threads']} threads, load"
+        f" {document['load_1m']:.1f}, {document['repeats']} repetitions, {document['when']}",
+        "",
+        "| figure | found | target | holds |",
+        "|---|---|---|---|",
+    ]
+    for target in TARGETS:
+        found, bound = document["figures"][target.figure], "at most" if target.is_most else "at least"
+        holds = "yes" if document["holds"][target.figure] else "no"
+        name = target.figure.replace("_", " ")
+        lines.append(
+            f"| {name} | {found:.3g} {target.unit} | {bound} {target.bound:g} {target.unit} | {holds} |"
+        )
+    middle = document["medians"]
+    lines += ["", "| median | value |", "|---|---|"]
+    lines += [f"| {name.replace('_', ' ')} | {value:.4g} |" for name, value in middle.items()]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
