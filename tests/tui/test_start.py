@@ -44,6 +44,14 @@ def test_recipes_and_suites_are_found_and_other_files_are_not(place: Path) -> No
     assert found[0].about == "embedded:smollm2-135m"
 
 
+def test_a_description_may_take_several_lines(place: Path) -> None:
+    (place / "suites" / "one.yaml").write_text(
+        "suite: one\ndescription: >-\n  Several\n  words.\ntask: generate\n"
+    )
+    found = {one.name: one for one in documents(place)}["one"]
+    assert (found.description, found.about) == ("Several words.", "generate")
+
+
 async def test_the_list_of_documents(place: Path, home: Path) -> None:
     async with terminal(home) as screen:
         check_golden("start-100x30", await screen.press("0"))

@@ -23,7 +23,7 @@ from harness.tui.views.board import board_body, board_of
 from harness.tui.views.cells import line_width, plain
 from harness.tui.views.curve import Curve
 from harness.tui.views.folders import Home, RunFolder, stage_order
-from harness.tui.views.live import slice_rows
+from harness.tui.views.live import CANNOT_FAIL, CANNOT_PASS, OPEN, outlook, slice_lines, slice_rows
 from harness.tui.views.matrix import Cursor, matrix_of, planned_stages, short_name
 from harness.tui.views.progress import Progress, fold
 from harness.tui.views.reader import sample_lines
@@ -689,3 +689,42 @@ def test_long_lines_are_filtered_a_few_at_a_time(tmp_path: Path, monkeypatch: py
     assert [listed.index.data(listed[place])["id"] for place in range(len(listed))] == [
         str(at) for at in range(1, 20, 2)
     ]
+
+
+@given(
+    scores=st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=1, max_size=60),
+    at=st.integers(0, 60),
+    gate=st.floats(0.01, 0.99),
+)
+def test_what_is_said_to_be_certain_holds_whatever_comes(scores: list[float], at: int, gate: float) -> None:
+    read = scores[: min(at, len(scores))]
+    said, mean = outlook(sum(read), len(read), len(scores), gate), sum(scores) / len(scores)
+    if said == CANNOT_PASS:
+        assert mean < gate
+    elif said == CANNOT_FAIL:
+        assert mean >= gate
+    elif len(read) == len(scores):
+        raise AssertionError("nothing is open once all items were read")
+
+
+def test_nothing_is_certain_of_a_slice_of_unknown_size() -> None:
+    assert outlook(3.0, 4, None, 0.5) == ""
+    assert outlook(3.0, 4, 3, 0.5) == ""
+    assert outlook(3.0, 4, 10, None) == ""
+
+
+def test_a_run_that_cannot_pass_any_more_says_so_and_how_to_stop_it(home: Path) -> None:
+    run = FakeRun(home, n=640).until("verdict", 1)
+    write = run.journal.write
+    slices = {"contract=license": [150, 20], "contract=supply": [150, 140], "contract=services": [100, 60]}
+    write(
+        "eval.batch", stage="adapter", suite=SUITE, done=400, total=640, correct=220, errors=0, slices=slices
+    )
+    folder = RunFolder(run.folder).catch_up()
+    rows = {row.name: row.outlook for row in slice_rows(folder)}
+    assert rows == {
+        "all": CANNOT_PASS, "contract=license": CANNOT_PASS, "contract=supply": OPEN, "contract=services": OPEN,
+    }  # fmt: skip
+    text = "\n".join(plain(spans) for spans in slice_lines(folder, 100, 12))
+    assert "✗ cannot pass" in text
+    assert "x stops the run" in text

@@ -2,6 +2,7 @@
 
     python tests/tui/tour.py --out docs/terminal              some ten minutes on two cores
     python tests/tui/tour.py --kills 20                       and kills the window so often on the way
+    python tests/tui/tour.py --kills 20 --reduced             with a tiny random base, in a few minutes
 
 Nothing is typed but `harness` and keys. The pictures are what tmux shows (`capture-pane`), one text file a station.
 With `--kills`, the window is killed with -9 at random moments while the job runs; the job must neither stop nor
@@ -14,6 +15,7 @@ import argparse
 import json
 import os
 import random
+import re
 import shlex
 import shutil
 import signal
@@ -22,10 +24,38 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
+ROOT = Path(__file__).resolve().parents[2]
 SESSION = f"harness-tour-{os.getpid()}"
 CELLS, ROWS = 100, 30
 LIMIT_S = 1800.0
+
+
+class Trip(NamedTuple):
+    """What is released on the way."""
+
+    recipe: str
+    """As the start screen lists it."""
+    steps: int
+
+
+DEMO = Trip("demo", 144)
+REDUCED = Trip("a-reduced-demo", 400)
+
+
+def write_reduced(place: Path) -> None:
+    """The demo with a tiny random base and bounds that a guess keeps, in the folder, first of all recipes."""
+    sys.path.insert(0, str(ROOT))
+    from tests.suites import reduced
+
+    path = reduced.write_reduced(ROOT / "recipes" / "demo.yaml", place)
+    document = json.loads(path.read_text())
+    document["recipe"] = REDUCED.recipe
+    document["tune"] |= {"max_steps": REDUCED.steps, "checkpoint_every": 100}
+    # One key a line, as the start screen reads it; JSON's values are YAML's too.
+    path.write_text("".join(f"{key}: {json.dumps(value)}\n" for key, value in document.items()))
+    reduced.write_base(place)
 
 
 class Tmux:
@@ -94,21 +124,21 @@ class Album:
             (self._folder / f"{self._n:02d}-{name}.txt").write_text(text)
 
 
-def tour(tmux: Tmux, album: Album, kills: int) -> None:
+def tour(tmux: Tmux, album: Album, trip: Trip, kills: int) -> None:
     """From an empty folder to a release and back."""
     tmux.open()
     tmux.wait_for("No runs yet")
     album.take("empty")
     tmux.keys("0")
-    tmux.wait_for("recipe  demo")
+    tmux.wait_for(f"recipe  {trip.recipe}")
     album.take("start")
     tmux.keys("Enter")
     tmux.wait_for("▌2 Live", limit_s=180)
     tmux.wait_for("base ×", limit_s=300)
     album.take("scoring-the-base")
     tmux.keys("5")
-    tmux.wait_for("/144 steps", limit_s=600)
-    wait_for_step(tmux, 60)
+    tmux.wait_for(f"/{trip.steps} steps", limit_s=600)
+    wait_for_step(tmux, trip.steps // 4)
     album.take("training")
     tmux.keys("q")
     tmux.wait_for("keeps running")
@@ -131,10 +161,14 @@ def tour(tmux: Tmux, album: Album, kills: int) -> None:
     tmux.keys("6")
     tmux.wait_for("◀ ships")
     album.take("export")
+    tmux.keys("8")
+    tmux.wait_for("SERVED")
+    album.take("monitor")
     tmux.keys("7")
-    tmux.wait_for("item 1/60")
+    found = re.search(r"item 1/(\d+)", tmux.wait_for("item 1/"))
+    assert found is not None
     tmux.keys("r", "r", "w", "s", "r")
-    tmux.wait_for("55 left")
+    tmux.wait_for(f"{int(found[1]) - 5} left")
     album.take("review")
     tmux.keys("q")
     tmux.wait_for("$ ")
@@ -196,15 +230,18 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, help="folder for the pictures")
+    parser.add_argument("--reduced", action="store_true", help="a tiny random base in the demo's place")
     parser.add_argument("--kills", type=int, default=0, help="windows killed on the way")
     asked = parser.parse_args()
     if shutil.which("tmux") is None:
         raise SystemExit("the tour needs tmux")
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     with tempfile.TemporaryDirectory(prefix="tour-") as place:
+        if asked.reduced:
+            write_reduced(Path(place))
         tmux = Tmux(Path(place))
         try:
-            tour(tmux, Album(tmux, asked.out), asked.kills)
+            tour(tmux, Album(tmux, asked.out), REDUCED if asked.reduced else DEMO, asked.kills)
             verdicts = [
                 json.loads(path.read_text())["verdict"]
                 for path in Path(place).glob(".harness/runs/*/result.json")

@@ -14,6 +14,9 @@ MAX_BYTES = 65_536
 """Of a file, that are looked at."""
 _KEY = re.compile(r"^(recipe|suite|domain|description|base|task):[ \t]*(.*?)[ \t]*(?:#.*)?$", re.MULTILINE)
 
+_FOLDED = re.compile(r"^(\w+):[ \t]*[>|][+-]?[ \t]*\n((?:[ \t]+\S.*\n)+)", re.MULTILINE)
+"""A text in lines of its own, below its key."""
+
 
 class DocumentInfo(NamedTuple):
     """A recipe or a suite."""
@@ -51,13 +54,17 @@ def _files(root: Path) -> Iterator[Path]:
                 yield path
 
 
+def _joined(found: re.Match[str]) -> str:
+    return f"{found[1]}: {' '.join(found[2].split())}\n"
+
+
 def _described(path: Path, place: Path) -> DocumentInfo | None:
     try:
         with path.open("rb") as file:
             text = file.read(MAX_BYTES).decode("utf-8", "replace")
     except OSError:
         return None
-    keys = {key: value.strip("\"'") for key, value in reversed(_KEY.findall(text))}
+    keys = {key: value.strip("\"'") for key, value in reversed(_KEY.findall(_FOLDED.sub(_joined, text)))}
     kind = "recipe" if "recipe" in keys else "suite" if "suite" in keys else None
     if kind is None:
         return None

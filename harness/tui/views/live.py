@@ -15,7 +15,7 @@ from harness.tui.views.events import event_lines, sentence
 from harness.tui.views.folders import RunFolder
 from harness.tui.views.matrix import window
 from harness.tui.views.numbers import number
-from harness.tui.views.progress import Progress, Step, Training
+from harness.tui.views.progress import Evaluation, Progress, Step, Training
 
 STEP_GLYPHS = {
     "done": ("✓", "pass-text"),
@@ -23,6 +23,9 @@ STEP_GLYPHS = {
     "stopped": ("⊘", "warning"),
     "waiting": ("○", "dim"),
 }
+OUTLOOK_CELLS = 15
+_OUTLOOKS = {"cannot pass": "✗ cannot pass", "cannot fail": "✓ cannot fail", "open": "? open"}
+_OUTLOOK_STYLES = {"cannot pass": "fail-text", "cannot fail": "pass-text", "open": "dim"}
 PLOT_S = 1.0
 """How long a drawn curve is good for."""
 TWO_COLUMNS = 90
@@ -39,6 +42,25 @@ class SliceRow(NamedTuple):
     high: float | None
     """Bounds only where n is final: an interval on a growing n promises too much."""
     gate: float | None
+    outlook: str = ""
+    """What is certain whatever the items that are left bring: see `outlook`."""
+
+
+CANNOT_PASS, CANNOT_FAIL, OPEN = "cannot pass", "cannot fail", "open"
+
+
+def outlook(hits: float, n: int, of: int | None, gate: float | None) -> str:
+    """What no further item can change of a rule `at_least` on a mean of scores in 0 to 1.
+
+    A PASS wants the lower bound at the gate, a FAIL the upper bound below it, and the mean lies between them: so a
+    mean that can't reach the gate any more can't PASS, and one that can't fall below it can't FAIL. This is
+    arithmetic on what is left, no test: looking at it often costs nothing.
+    """
+    if gate is None or of is None or of < n:
+        return ""
+    if (hits + of - n) / of < gate:
+        return CANNOT_PASS
+    return CANNOT_FAIL if hits / of >= gate else OPEN
 
 
 def live_body(info: RunInfo, folder: RunFolder, cells: int, rows: int, *, now_s: float) -> list[Line]:
@@ -173,14 +195,53 @@ def slice_rows(folder: RunFolder) -> list[SliceRow]:
     if found.is_complete and card is not None:
         rows = [_final_row(reading, gates) for reading in _shown_readings(card)]
     else:
-        totals = {"all": (found.done or 0, float(found.correct or 0)), **found.slices}
-        rows = [
-            SliceRow(name, n, hits / n if n else None, None, None, _gate_of(gates, name))
-            for name, (n, hits) in totals.items()
-        ]
+        rows = _running_rows(folder, found, gates)
     return sorted(
         rows, key=lambda row: (row.name != "all", row.score if row.score is not None else 2.0, row.name)
     )
+
+
+def _running_rows(
+    folder: RunFolder, found: Evaluation, gates: Mapping[tuple[str, str], float]
+) -> list[SliceRow]:
+    sizes = _sizes(folder, found)
+    whole = _sum_of_scores(found)
+    rows = [_running_row("all", found.done or 0, float(found.correct or 0), gates)]
+    if whole is not None:
+        rows = [rows[0]._replace(outlook=outlook(whole, found.done or 0, found.total, rows[0].gate))]
+    for name, (n, hits) in found.slices.items():
+        row = _running_row(name, n, hits, gates)
+        rows.append(row._replace(outlook=outlook(hits, n, sizes.get(name), row.gate)))
+    return rows
+
+
+def _running_row(name: str, n: int, hits: float, gates: Mapping[tuple[str, str], float]) -> SliceRow:
+    return SliceRow(name, n, hits / n if n else None, None, None, _gate_of(gates, name))
+
+
+def _sizes(folder: RunFolder, found: Evaluation) -> dict[str, int]:
+    """Items of each slice, as a stage that was scored before says; the items are the same at every stage."""
+    cards = [
+        card
+        for (_, suite), card in folder.scorecards.items()
+        if suite == found.suite and card.n == found.total
+    ]
+    return {
+        reading.slice: reading.n
+        for card in cards
+        for reading in card.readings
+        if reading.metric == "accuracy"
+    }
+
+
+def _sum_of_scores(found: Evaluation) -> float | None:
+    """Of all items: the slices of a key that every item has one value of; None where no key is such."""
+    sums: dict[str, tuple[int, float]] = {}
+    for name, (n, hits) in found.slices.items():
+        key = name.partition("=")[0]
+        before = sums.get(key, (0, 0.0))
+        sums[key] = (before[0] + n, before[1] + hits)
+    return next((hits for n, hits in sums.values() if n == found.done), None)
 
 
 def _shown_readings(card: Scorecard) -> list[Reading]:
@@ -218,13 +279,17 @@ def slice_lines(folder: RunFolder, cells: int, rows: int) -> list[Line]:
     table = slice_rows(folder)
     is_final = any(row.low is not None for row in table)
     name_cells = max(12, min(28, cells // 3))
-    bar_cells = max(8, cells - name_cells - 24)
+    outlook_cells = OUTLOOK_CELLS if not is_final and any(row.outlook for row in table) and cells >= 52 else 0
+    bar_cells = max(8, cells - name_cells - 24 - outlook_cells)
     scale = Axis(0.0, 1.0)
     head = (
         Span(fit(" slice", name_cells) + fit("n", 7, ">") + fit("score", 8, ">") + "  ", "dim"),
         Span(axis_title(scale, bar_cells, "95% interval" if is_final else "so far"), "dim"),
-        Span(fit("gate", 6, ">"), "dim"),
+        Span(fit("gate", 6, ">"), "dim"), Span(fit("  certain", outlook_cells), "dim"),
     )  # fmt: skip
+    lost = [row.name for row in table if row.outlook == CANNOT_PASS]
+    offer = [_offer_line(lost, cells)] if lost and outlook_cells else []
+    rows -= len(offer)
     lines = [_evaluation_title(folder, cells, is_final), head]
     for row in table[: max(0, rows - 2)]:
         bar = interval_bar(
@@ -234,11 +299,18 @@ def slice_lines(folder: RunFolder, cells: int, rows: int) -> list[Line]:
         lines.append(
             (Span(fit(f" {row.name}", name_cells), "strong" if row.name == "all" else ""),
              Span(fit(f"{row.n:,}", 7, ">"), "dim"), Span(fit(numbers.score(row.score), 8, ">") + "  "), *bar,
-             Span(fit(numbers.score(row.gate) if row.gate is not None else "", 6, ">"), "dim"))
+             Span(fit(numbers.score(row.gate) if row.gate is not None else "", 6, ">"), "dim"),
+             Span(fit(f"  {_OUTLOOKS.get(row.outlook, '')}", outlook_cells), _OUTLOOK_STYLES.get(row.outlook, "dim")))
         )  # fmt: skip
     if len(table) > rows - 2:
         lines[-1] = line(Span(f" … and {len(table) - rows + 3} more, all better than these", "dim"))
-    return lines
+    return lines + offer
+
+
+def _offer_line(names: list[str], cells: int) -> Line:
+    which = ", ".join(names[:2]) + (f" and {len(names) - 2} more" if len(names) > 2 else "")
+    words = f" ▲ {which} cannot pass any more, whatever is left: x stops the run"
+    return fit_line((Span(words, "warning"),), cells)
 
 
 def _evaluation_title(folder: RunFolder, cells: int, is_final: bool) -> Line:
