@@ -46,7 +46,7 @@ def _flat(log: Log, sample: Sample) -> dict[str, Any]:
         "input": log.inputs.get(sample.id),
         "gold": _one_or_list(sample.gold),
     }
-    for group in ("slices", "scores", "label_probs", "confidences"):
+    for group in ("slices", "scores", "label_probs", "confidences", "variants"):
         for key, value in (getattr(sample, group) or {}).items():
             row[f"{group}.{key}"] = _one_or_list(value) if isinstance(value, list) else value
     return row
