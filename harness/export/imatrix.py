@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-MAX_TOK = 16_384
-"""Tokens that are summed over: column means are then known to a few per cent, in about half a minute on two cores."""
+MAX_TOK = 8192
+"""Tokens that are summed over, at most."""
 CHUNK_TOK = 512
 """Tokens that llama.cpp takes at once; its files count in such chunks."""
 SUMS, COUNTS = ".in_sum2", ".counts"

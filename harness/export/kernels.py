@@ -144,6 +144,8 @@ class GgufForward:
         parameters.n_ctx = parameters.n_batch = context_tok
         parameters.n_threads = parameters.n_threads_batch = threads
         parameters.type_k = parameters.type_v = CACHE_TYPES[cache]
+        if cache == "f32":  # the fused attention kernel rounds to 16 bits
+            parameters.flash_attn_type = low.LLAMA_FLASH_ATTN_TYPE_DISABLED
         self._context = low.llama_init_from_model(self._model, parameters)
         if not self._context:
             raise ModelError(f"{path}: llama.cpp can't make a context of {context_tok} tokens in {cache}")

@@ -89,7 +89,8 @@ class Ladder:
             Source(self._source), texts.measured, scratch, threads=self._of.threads, max_tok=FIDELITY_TOK
         ) as reference:
             self._scan(reference, texts, document)
-            for quant in missing:
+            for done, quant in enumerate(missing):
+                self._of.progress.move(done, len(missing), "files", quant)
                 document["rows"][quant] = self._build(quant, reference, texts)
                 write_json(self._path, document)
         shutil.rmtree(self._of.artifacts / "variants", ignore_errors=True)
@@ -229,7 +230,6 @@ class Ladder:
         report = quantize(
             self._source, path, quant, imatrix=self._imatrix if is_weighed else None, overrides=overrides,
             threads=self._of.threads,
-            on_progress=lambda done, total: self._of.progress.move(done, total, "tensors", f"{quant}, {variant}"),
         )  # fmt: skip
         found = compare_with(reference, path, texts.measured, threads=self._of.threads)
         return Attempt(variant, path, report, found)

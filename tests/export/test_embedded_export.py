@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from harness.export.gguf import convert
 from harness.export.native import Native
 from harness.export.quantize import quantize
 from harness.models.chat import load_chat
-from tests.export.tiny_models import item
+from tests.export.tiny_models import item, thousand_strings
 
 pytestmark = pytest.mark.slow
 
@@ -24,11 +23,6 @@ TEXTS = (
     "Write a Python function:\n\ndef add(a, b):\n    return a + b\n",
     "List three colors and 12 345 numbers.",
 )
-PIECES = (
-    "0", "1", "23", "456", "a", "Z", "é", "ß", "東京", "привет", "🙂", "👩\u200d💻", "don't", "WE'LL", "the", "clause",
-    "Section", "§", "–", "“", "”", "…", "(", ")", "{", "}", "==", "->", "$", "%", "\\", "/", "_", "__init__",
-    " ", "  ", "   ", "\n", "\n\n", "\t", "\r\n", "\u00a0", "<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|", "|>",
-)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +48,7 @@ def test_the_f16_file_computes_what_the_checkpoint_computes(base: Path, f16: Pat
 
 
 def test_a_thousand_strings_give_the_same_ids(base: Path, f16: Path) -> None:
-    chat, draw = load_chat(base), random.Random(11)
-    texts = ["".join(draw.choices(PIECES, k=draw.randint(1, 24))) for _ in range(1000)]
+    chat, texts = load_chat(base), thousand_strings()
 
     with Native(threads=1) as native:
         native.call("open_words", path=str(f16))

@@ -11,7 +11,7 @@ from harness.errors import ModelError
 from harness.export.gguf import convert
 from harness.export.native import Native
 from harness.models.chat import Chat, load_chat
-from tests.export.tiny_models import CORPUS, begin_with_bos, save_checkpoint
+from tests.export.tiny_models import CORPUS, begin_with_bos, save_checkpoint, thousand_strings
 
 KINDS = ("gpt-2", "smollm", "llama-bpe", "qwen2")
 HARD = (
@@ -42,6 +42,12 @@ def test_llama_cpp_reads_hard_text_as_transformers_does(text: str, encoders: Enc
     chat, encode = encoders
 
     assert encode(text) == chat.encode(text)
+
+
+def test_a_thousand_strings_are_read_as_transformers_reads_them(encoders: Encoders) -> None:
+    chat, encode = encoders
+
+    assert [text for text in thousand_strings() if encode(text) != chat.encode(text)] == []
 
 
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs", "Cn", "Co", "Cc"]), max_size=40))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,12 @@ CORPUS = [
     "def add(a, b):\n    return a + b\n\n\tif x == 10:   # two  spaces",
     "This Agreement is governed by the laws of the State of New York, without regard to conflicts.",
 ] * 4
+PIECES = (
+    "0", "1", "23", "456", "a", "Z", "é", "ß", "東京", "привет", "🙂", "👩\u200d💻", "don't", "WE'LL", "the", "clause",
+    "Section", "§", "–", "“", "”", "…", "(", ")", "{", "}", "==", "->", "$", "%", "\\", "/", "_", "__init__",
+    " ", "  ", "   ", "\n", "\n\n", "\t", "\r\n", "\u00a0", "<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|", "|>",
+)  # fmt: skip
+"""Multi-byte text, whitespace, special tokens and code."""
 LLAMA3_WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
     r"|\s+(?!\S)|\s+"
@@ -42,6 +49,12 @@ class Item:
 
 def item(name: str, text: str, answer: str = "yes", max_tokens: int | None = None) -> Item:
     return Item(name, Prompt((Message("user", text),), max_tokens), answer)
+
+
+def thousand_strings() -> list[str]:
+    """Random strings of `PIECES`, the same ones each time."""
+    draw = random.Random(11)
+    return ["".join(draw.choices(PIECES, k=draw.randint(1, 24))) for _ in range(1000)]
 
 
 def save_tokenizer(folder: Path, kind: str = "smollm") -> int:
