@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,17 @@ def read_protection(path: Path) -> dict[str, Any] | None:
     output = report.get("output")
     is_same = isinstance(output, dict) and output.get("sha256") == sha256_file(path)
     return report if is_same else None
+
+
+def protection_lineage(files: Iterable[Path]) -> list[dict[str, Any]]:
+    """For each pseudonymised file: source digest → output digest, what was replaced, by what, under which key.
+
+    Raises:
+        DataError: a report can't be read.
+    """
+    reports = [read_protection(path) for path in files if path.is_file()]
+    kept = ("source", "output", "kinds", "finders", "fields", "key")
+    return [{key: report[key] for key in kept if key in report} for report in reports if report is not None]
 
 
 def is_protected(path: Path) -> bool:
