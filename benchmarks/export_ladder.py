@@ -41,7 +41,7 @@ else:
     from multiple_choice import machine
 
 RESULTS = Path(__file__).parent / "results"
-LADDER = ("q8_0", "q6_k", "q5_k_m", "q4_k_m", "q3_k_m", "q4_0", "iq4_xs", "q2_k", "iq3_xxs", "iq2_xs")
+LADDER = ("q8_0", "q6_k", "q5_k_m", "q4_k_m", "q3_k_m", "q4_0", "iq4_xs", "iq2_xs")
 LIMIT_S = 12 * 60
 MIB = 2**20
 
@@ -57,9 +57,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
-    export = Export(
-        quants=tuple(options.quants), imatrix="auto", sensitivity=options.sensitivity, max_mean_kl=2.0
-    )
+    export = Export(quants=tuple(options.quants), imatrix="auto", sensitivity=options.sensitivity)
     runs = options.run or newest(("demo", "legal-cuad"))
     if not runs:
         print(
