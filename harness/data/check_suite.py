@@ -11,6 +11,7 @@ from harness.data.records import MAX_SHOWN, Record, RecordsError
 from harness.data.sources import SPLITS, load_split, split_file
 from harness.data.targets import gold_labels, labels_of
 from harness.data.template import render_turns, template_problems
+from harness.data.variants import PAIRED, make_variant, prompt_shows_labels, variants_of
 from harness.errors import DataError, ModelError, Problem, SpecError
 from harness.gbnf import check_grammar
 from harness.specs.load import as_suite
@@ -213,6 +214,7 @@ def _shortened(error: RecordsError) -> list[Problem]:
 def _check_records(yaml: YamlDocument, suite: Suite, splits: Splits) -> Iterator[Problem]:
     yield from _check_shares(yaml, suite, splits)
     yield from _check_few_shot(yaml, suite, splits)
+    yield from _check_invariance(yaml, suite, splits["eval"])
     if suite.task in LABELLED:
         yield from _check_targets(yaml, suite, splits)
     known = Counter(key for record in splits["eval"] for key in record.slices)
@@ -228,6 +230,30 @@ def _check_records(yaml: YamlDocument, suite: Suite, splits: Splits) -> Iterator
             known_splits = ", ".join(name for name in get_args(Split) if splits[name])
             yield yaml.problem(
                 ("limit", split), "no records", "a split that has some", f"there are {known_splits}"
+            )
+
+
+def _check_invariance(yaml: YamlDocument, suite: Suite, records: Sequence[Record]) -> Iterator[Problem]:
+    """Changes that fit no eval record, and records in other words of records that are not there."""
+    originals = variants_of(suite, records)
+    ids = {record.id for record in records}
+    labels, shows_labels = suite.labels or ("a", "b"), prompt_shows_labels(suite)
+    for index, kind in enumerate(suite.invariance.kinds):
+        here = ("invariance", "kinds", index)
+        if suite.invariance.kinds.index(kind) < index:
+            yield yaml.problem(here, describe(kind), "each change once")
+        elif kind != PAIRED and not any(
+            make_variant(kind, record, labels, shows_labels=shows_labels) for record in records
+        ):
+            yield yaml.problem(here, describe(kind), "a change that fits an eval record")
+        elif kind == PAIRED and not originals:
+            hint = f"records.fields.variant_of is {suite.records.fields.variant_of}"
+            yield yaml.problem(
+                here, describe(kind), "eval records that say whose other wording they are", hint
+            )
+        elif kind == PAIRED and (lost := sorted(set(originals.values()) - ids)):
+            yield yaml.problem(
+                here, describe(kind), "originals that are eval records", f"not there: {_some(lost)}"
             )
 
 

@@ -11,8 +11,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from harness.data.records import Record
+from harness.data.records import Record, at_path
+from harness.data.targets import scalar_text
+from harness.specs.suite import Suite
 
+PAIRED = "paired"
+"""Records that a person put in other words: they are asked for themselves, and only compared."""
 ROLES = (
     ("customer", "client", "purchaser", "buyer"),
     ("supplier", "vendor", "seller", "provider"),
@@ -63,6 +67,18 @@ class Variant(NamedTuple):
     """The suite's labels in the order in which they are asked."""
     renaming: Renaming = Renaming({})
     """Undoing it gives the answer in the record's own names."""
+
+
+def variants_of(suite: Suite, records: Sequence[Record]) -> dict[str, str]:
+    """The id of the original of each record that says whose other wording it is, by its own id."""
+    path = suite.records.fields.variant_of
+    found = {record.id: scalar_text(at_path(record.raw, path)) for record in records}
+    return {id_: original for id_, original in found.items() if original is not None}
+
+
+def prompt_shows_labels(suite: Suite) -> bool:
+    """Whether the prompt lists the labels, so that their order can be seen."""
+    return "labels" in (suite.prompt.system or "") + suite.prompt.user
 
 
 def make_variant(kind: str, record: Record, labels: Sequence[str], *, shows_labels: bool) -> Variant | None:

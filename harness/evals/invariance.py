@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from harness.data.records import MISSING, Record, at_path
+from harness.data.records import Record
 from harness.data.splits import ranked
-from harness.data.variants import Renaming, Variant, make_variant
+from harness.data.variants import PAIRED, Renaming, Variant, make_variant, prompt_shows_labels, variants_of
 from harness.evals.answers import AnswerLog, Header, ShouldStop, ask, requests_digest
 from harness.evals.results import Sample
 from harness.evals.tasks import make_request, read
@@ -18,8 +18,6 @@ from harness.models.base import Answer, Model
 from harness.scoring.text import normalise
 
 SEED = 17
-PAIRED = "paired"
-"""Records that a person put in other words: they are asked for themselves, and only compared."""
 
 
 class _Asked(NamedTuple):
@@ -76,20 +74,15 @@ def is_same_answer(task: str, one: str | None, other: str | None) -> bool:
 def _paired(work: Work, samples: Sequence[Sample]) -> dict[str, str | None]:
     """By the id of each record in other words: what was answered to the record that it says it is."""
     own = {sample.id: None if sample.error is not None else sample.answer for sample in samples}
-    path = work.suite.records.fields.variant_of
-    originals = {record.id: at_path(record.raw, path) for record in work.records}
-    return {
-        id_: own[original]
-        for id_, original in originals.items()
-        if id_ in own and original is not MISSING and original in own
-    }
+    originals = variants_of(work.suite, work.records)
+    return {id_: own[original] for id_, original in originals.items() if id_ in own and original in own}
 
 
 def _answered(
     model: Model, work: Work, kind: str, records: Sequence[Record], folder: Path, should_stop: ShouldStop
 ) -> dict[str, str | None]:
     """The answers to the records' variants in the records' own names, by id."""
-    shows_labels = "labels" in (work.suite.prompt.system or "") + work.suite.prompt.user
+    shows_labels = prompt_shows_labels(work.suite)
     made = [(one, make_variant(kind, one, work.labels, shows_labels=shows_labels)) for one in records]
     asked = {record.id: _Asked(record, variant) for record, variant in made if variant is not None}
     if not asked:

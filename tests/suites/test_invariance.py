@@ -467,3 +467,21 @@ def test_values_that_no_record_has_are_named(tmp_path: Path, rule: str, wrong: s
     found = checked(tmp_path, rule)
 
     assert (found == []) if not wrong else any(wrong in problem for problem in found)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "wrong"),
+    [
+        ("[casing, casing]", "kinds[1]"),
+        ("[rename_parties]", "fits an eval record"),
+        ("[reverse_options]", "fits an eval record"),
+        ("[paired]", "whose other wording"),
+    ],
+)
+def test_changes_that_fit_no_record_are_named(tmp_path: Path, kinds: str, wrong: str) -> None:
+    found = checked(
+        tmp_path, "{metric: accuracy, per: risk, at_least: 0.5}", f"invariance: {{kinds: {kinds}}}\n"
+    )
+
+    assert len(found) == 1
+    assert wrong in found[0]
