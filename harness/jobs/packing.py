@@ -23,7 +23,7 @@ from harness.export.pick import Candidate, Choice, pick
 from harness.export.release import ReleaseContents, write_release
 from harness.files import read_json, sha256_file
 from harness.jobs.orders import MAKING_ROOMS, Loaded
-from harness.specs.load import LoadedRecipe, find_document, load_release
+from harness.specs.load import find_document, load_release
 from harness.specs.suite import LABELLED
 
 LIBRARIES = (
@@ -174,18 +174,18 @@ def _lineage(folder: Path, loaded: Loaded, options: Mapping[str, Any]) -> dict[s
             "machine": platform.machine(),
             "system": platform.system(),
         },
-        "protection": protection_lineage(_training_files(loaded, found, data_root)),
+        "protection": protection_lineage(training_files(loaded, found.path, data_root)),
         "deviations": loaded.recipe.model_dump(mode="json")["deviations"],
         "run": folder.name,
         "libraries": {name: found_version for name in LIBRARIES if (found_version := _version(name))},
     }  # fmt: skip
 
 
-def _training_files(loaded: Loaded, found: LoadedRecipe, data_root: Path | None) -> list[Path]:
-    """The files that trained: the recipe's own, else the first suite's."""
+def training_files(loaded: Loaded, recipe_path: Path, data_root: Path | None) -> list[Path]:
+    """The files that trained: the recipe's own, else that of the first suite."""
     if loaded.data:
         return list(loaded.data)
-    first = found.suites[0]
+    first = load_release(recipe_path, data_root=data_root).suites[0]
     path = split_file(first.suite, "train", suite_path=first.path, data_root=data_root)
     return [] if path is None else [path]
 
