@@ -54,6 +54,9 @@ class Context:
     """On the plan: where the recipe goes."""
     n_disputed: int = 0
     """On the review: answers on which reviewers disagree."""
+    why: str = ""
+    correction: str = ""
+    """On the review: what is kept with the next word."""
     has_said: bool = False
     """Whether this reviewer has judged anything here."""
     is_training: bool = False

@@ -156,6 +156,10 @@ ACTIONS: tuple[Action, ...] = (
         why_not=nothing_to_judge,
     ),
     Action(
+        ("e",), "correct", "correct", "Asks what the right answer would have been, kept with the next word.", (REVIEW,),
+        why_not=nothing_to_judge,
+    ),
+    Action(
         ("U",), "undo", "undo", "Takes your newest word back.", (REVIEW,), why_not=nothing_said,
         twin=review_twin("undone"),
     ),

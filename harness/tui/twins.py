@@ -25,7 +25,13 @@ def run(context: Context) -> str:
 
 
 def review_twin(word: str) -> Callable[[Context], str]:
-    return lambda c: f"{review(c)} --answer {quote(c.sample or 'SAMPLE')} --judgement {quote(word)}"
+    def twin(context: Context) -> str:
+        words = ["--answer", context.sample or "SAMPLE", "--judgement", word]
+        words += ["--why", context.why] if context.why else []
+        words += ["--correction", context.correction] if context.correction else []
+        return " ".join([review(context), *map(quote, words)])
+
+    return twin
 
 
 def review(context: Context) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,18 @@ async def test_a_comment_is_kept_with_the_next_word_alone(finished: FakeRun, hom
         await screen.press("7", "c", *"why", "enter")
         await screen.press("w", "w")
         assert [one.why for one in reviews(home, finished)] == ["why", ""]
+
+
+async def test_a_correction_is_kept_with_the_next_word_alone(finished: FakeRun, home: Path) -> None:
+    async with terminal(home) as screen:
+        text = await screen.press("7", "e", *"Termination", "enter", "c", *"why", "enter")
+        assert "right answer Termination" in text
+        await screen.press("w", "w")
+        assert [(one.correction, one.why) for one in reviews(home, finished)] == [
+            ("Termination", "why"),
+            (None, ""),
+        ]
+        assert "→ Termination" in await screen.press("k", "k")
 
 
 async def test_undo_shows_the_answer_again(finished: FakeRun, home: Path) -> None:
@@ -105,7 +118,7 @@ async def test_the_key_and_its_command_say_the_same(
 
     monkeypatch.setenv("HARNESS_HOME", str(home))
     async with terminal(home) as screen:
-        await screen.press("7")
+        await screen.press("7", "e", *"it's", "enter", "c", *"so", "enter")
         context = screen.desk.context()
         twin = str(named("wrong").twin(context))
         await screen.press("w")
@@ -113,9 +126,8 @@ async def test_the_key_and_its_command_say_the_same(
     done = CliRunner().invoke(app, [*shlex.split(twin)[1:], "--json"])
     assert done.exit_code == 0, done.output
     by_command = reviews(home, finished)[-1]
-    assert (by_command.sample, by_command.judgement, by_command.answer_digest, by_command.by) == (
-        by_key.sample, by_key.judgement, by_key.answer_digest, by_key.by,
-    )  # fmt: skip
+    assert replace(by_command, at=by_key.at, seconds=by_key.seconds) == by_key
+    assert (by_key.correction, by_key.why) == ("it's", "so")
     shown = CliRunner().invoke(app, ["review", "last", "--stage", "q5_k_m"])
     assert "scorer and ana" in shown.output
     assert json.loads(done.stdout)["settled"] == {by_key.sample: "wrong"}

@@ -41,7 +41,7 @@ class Trip(NamedTuple):
 
 
 DEMO = Trip("demo", 144)
-REDUCED = Trip("a-reduced-demo", 400)
+REDUCED = Trip("a-reduced-demo", 40)
 
 
 def write_reduced(place: Path) -> None:
@@ -52,7 +52,7 @@ def write_reduced(place: Path) -> None:
     path = reduced.write_reduced(ROOT / "recipes" / "demo.yaml", place)
     document = json.loads(path.read_text())
     document["recipe"] = REDUCED.recipe
-    document["tune"] |= {"max_steps": REDUCED.steps, "checkpoint_every": 100}
+    document["tune"] |= {"max_steps": REDUCED.steps, "checkpoint_every": 20}
     # One key a line, as the start screen reads it; JSON's values are YAML's too.
     path.write_text("".join(f"{key}: {json.dumps(value)}\n" for key, value in document.items()))
     reduced.write_base(place)

@@ -34,7 +34,8 @@ class ReviewScreen(Screen):
         self._queue: list[Item] = []
         self._reviews: list[Review] = []
         self._position = 0
-        self._why = ""
+        self._why = self._correction = ""
+        self._is_correcting = False
         self._shown_s = 0.0
         self._is_adjudicating = False
         self.inputs: Inputs = getattr(self, "inputs", Inputs())
@@ -85,7 +86,8 @@ class ReviewScreen(Screen):
         self._show(places[0] if places else max(0, len(self._queue) - 1))
 
     def _show(self, position: int) -> None:
-        self._position, self._why, self._shown_s = position, "", self.desk.now()
+        self._position, self._why, self._correction = position, "", ""
+        self._shown_s = self.desk.now()
 
     def _here(self) -> Item | None:
         return self._queue[self._position] if self._position < len(self._queue) else None
@@ -103,6 +105,8 @@ class ReviewScreen(Screen):
             n_listed=len(self._queue),
             n_disputed=len(self._outcome().disputed) if self._samples else 0,
             has_said=bool(mine),
+            why=self._why,
+            correction=self._correction,
         )
 
     def crumbs(self) -> tuple[str, ...]:
@@ -125,7 +129,7 @@ class ReviewScreen(Screen):
         ]
         return review_body(
             ReviewDesk(self._queue, self._position, self._mine(), self.by, *source, text, self._outcome(),
-                       self._is_adjudicating, words, self._why),
+                       self._is_adjudicating, words, self._why, self._correction),
             cells, rows,
         )  # fmt: skip
 
@@ -159,7 +163,7 @@ class ReviewScreen(Screen):
         item = self._queue[self._position if at is None else at]
         try:
             say(
-                self._path(), item.sample, self.by, judgement, why=self._why,
+                self._path(), item.sample, self.by, judgement, why=self._why, correction=self._correction or None,
                 seconds=round(self.desk.now() - self._shown_s, 1), is_adjudication=self._is_adjudicating,
             )  # fmt: skip
         except (HarnessError, OSError) as error:
@@ -183,10 +187,18 @@ class ReviewScreen(Screen):
             self._show(at)
 
     def do_comment(self) -> Effect:
+        self._is_correcting = False
         return Effect(prompt=self._why, hint="why: kept with the word that you give next")
 
+    def do_correct(self) -> Effect:
+        self._is_correcting = True
+        return Effect(prompt=self._correction, hint="the right answer: kept with the word that you give next")
+
     def submitted(self, text: str) -> None:
-        self._why = text.strip()
+        if self._is_correcting:
+            self._correction = text.strip()
+        else:
+            self._why = text.strip()
 
     def do_adjudicate(self) -> None:
         """Turns between the queue and the items on which reviewers disagree."""

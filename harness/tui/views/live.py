@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from harness.evals.results import Reading, Scorecard
@@ -279,13 +279,13 @@ def slice_lines(folder: RunFolder, cells: int, rows: int) -> list[Line]:
     table = slice_rows(folder)
     is_final = any(row.low is not None for row in table)
     name_cells = max(12, min(28, cells // 3))
-    outlook_cells = OUTLOOK_CELLS if not is_final and any(row.outlook for row in table) and cells >= 52 else 0
+    outlook_cells = _outlook_cells(table, cells - name_cells)
     bar_cells = max(8, cells - name_cells - 24 - outlook_cells)
     scale = Axis(0.0, 1.0)
     head = (
         Span(fit(" slice", name_cells) + fit("n", 7, ">") + fit("score", 8, ">") + "  ", "dim"),
         Span(axis_title(scale, bar_cells, "95% interval" if is_final else "so far"), "dim"),
-        Span(fit("gate", 6, ">"), "dim"), Span(fit("  certain", outlook_cells), "dim"),
+        Span(fit("gate", 6, ">"), "dim"), Span(fit("  certain" if outlook_cells > 3 else "", outlook_cells), "dim"),
     )  # fmt: skip
     lost = [row.name for row in table if row.outlook == CANNOT_PASS]
     offer = [_offer_line(lost, cells)] if lost and outlook_cells else []
@@ -300,11 +300,23 @@ def slice_lines(folder: RunFolder, cells: int, rows: int) -> list[Line]:
             (Span(fit(f" {row.name}", name_cells), "strong" if row.name == "all" else ""),
              Span(fit(f"{row.n:,}", 7, ">"), "dim"), Span(fit(numbers.score(row.score), 8, ">") + "  "), *bar,
              Span(fit(numbers.score(row.gate) if row.gate is not None else "", 6, ">"), "dim"),
-             Span(fit(f"  {_OUTLOOKS.get(row.outlook, '')}", outlook_cells), _OUTLOOK_STYLES.get(row.outlook, "dim")))
+             _outlook_span(row, outlook_cells))
         )  # fmt: skip
     if len(table) > rows - 2:
         lines[-1] = line(Span(f" … and {len(table) - rows + 3} more, all better than these", "dim"))
     return lines + offer
+
+
+def _outlook_cells(table: Sequence[SliceRow], cells: int) -> int:
+    """Room for what is certain: in words, as a glyph where a bar leaves no more, none where nothing is."""
+    if not any(row.outlook for row in table):
+        return 0
+    return OUTLOOK_CELLS if cells >= OUTLOOK_CELLS + 36 else 3
+
+
+def _outlook_span(row: SliceRow, cells: int) -> Span:
+    words = f"  {_OUTLOOKS.get(row.outlook, '')}"[:cells].ljust(cells)
+    return Span(words, _OUTLOOK_STYLES.get(row.outlook, "dim"))
 
 
 def _offer_line(names: list[str], cells: int) -> Line:

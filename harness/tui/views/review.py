@@ -38,6 +38,7 @@ class Desk:
     words: Sequence[Review]
     """In adjudication: what the reviewers said of this sample, without their names."""
     why: str
+    correction: str
 
 
 def review_body(desk: Desk, cells: int, rows: int) -> list[Line]:
@@ -90,12 +91,12 @@ def _state_lines(desk: Desk, cells: int) -> list[Line]:
         said: Line = line(Span(" not judged yet", "dim"))
     else:
         word, style = MARKS[mine.judgement]
-        said = line(Span(" you said ", "dim"), Span(word, style), Span(f"  {mine.why}" if mine.why else ""))
-    comment = (
-        line(Span(" comment ", "dim"), Span(desk.why))
-        if desk.why
-        else line(Span(" c adds a comment to the next word", "dim"))
-    )
+        right = f"  → {mine.correction}" if mine.correction else ""
+        why = f"  {mine.why}" if mine.why else ""
+        said = line(Span(" you said ", "dim"), Span(word, style), Span(right), Span(why))
+    parts = [(" comment ", desk.why), (" right answer ", desk.correction)]
+    spans = [span for name, text in parts if text for span in (Span(name, "dim"), Span(text))]
+    comment = tuple(spans) or line(Span(" c adds a comment to the next word, e the right answer", "dim"))
     lines = [fit_line(said, cells), fit_line(comment, cells)]
     if desk.is_adjudicating:
         votes = [
