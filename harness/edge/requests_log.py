@@ -19,9 +19,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from harness.scoring.numbers import plain_text
-from harness.scoring.pii import find_personal
-
 ACTIVE = "requests.jsonl"
 LIMIT_BYTES = 16 * 2**20
 KEPT_FILES = 8
@@ -76,7 +73,7 @@ class RequestLog:
         self._limit_bytes = limit_bytes
         self._on_lost = on_lost
         self._key = _own_key(folder)
-        self._lines: queue.Queue[bytes | None] = queue.Queue(PENDING)
+        self._lines: queue.Queue[tuple[dict[str, Any], Mapping[str, str]] | None] = queue.Queue(PENDING)
         self._thread = threading.Thread(target=self._run, name="request-log", daemon=True)
         self._thread.start()
 
@@ -84,12 +81,11 @@ class RequestLog:
         """Puts a request down; `source` are the fields about the release. Never raises, never waits."""
         texts = {"input": line.input, "answer": line.answer} if self._has_text else {}
         data = {key: value for key, value in asdict(line).items() if key not in ("input", "answer")}
-        masked = {key: masked_text(text) for key, text in texts.items() if text is not None}
-        self._put("request", source, {**data, **masked})
+        self._put("request", source, data, {key: text for key, text in texts.items() if text is not None})
 
     def event(self, name: str, source: Mapping[str, Any], **data: Any) -> None:
         """Puts down what happened to the server."""
-        self._put(name, source, data)
+        self._put(name, source, data, {})
 
     def hashed(self, text: str) -> str:
         """HMAC-SHA256 of the text, under a key that stays on this device."""
@@ -101,19 +97,24 @@ class RequestLog:
             self._lines.put(None, timeout=5.0)
         self._thread.join(5.0)
 
-    def _put(self, name: str, source: Mapping[str, Any], data: Mapping[str, Any]) -> None:
+    def _put(
+        self, name: str, source: Mapping[str, Any], data: Mapping[str, Any], texts: Mapping[str, str]
+    ) -> None:
         when = datetime.now(UTC).isoformat(timespec="milliseconds")
-        line = json.dumps({"event": name, "time": when, **source, **data}, ensure_ascii=True)
         try:
-            self._lines.put_nowait(line.encode() + b"\n")
+            self._lines.put_nowait(({"event": name, "time": when, **source, **data}, texts))
         except queue.Full:
             self._on_lost()
 
     def _run(self) -> None:
-        while (line := self._lines.get()) is not None:
+        while (waiting := self._lines.get()) is not None:
+            data, texts = waiting
             try:
-                self._append(line)
-            except OSError:
+                masked = {key: masked_text(text) for key, text in texts.items()}
+                self._append(json.dumps({**data, **masked}, ensure_ascii=True).encode() + b"\n")
+            except (
+                Exception
+            ):  # whatever a text or a disk does: the thread goes on, and the line is counted as lost
                 self._on_lost()
 
     def _append(self, line: bytes) -> None:
@@ -145,13 +146,18 @@ def rotated_files(folder: Path) -> dict[int, Path]:
 
 
 def masked_text(text: str) -> str:
-    """The text with each piece of personal data replaced by its kind, such as `[email]`; names are not found."""
-    plain = plain_text(text[:MAX_TEXT_CHARS])
+    """The text with each piece of personal data replaced by its kind, such as `[email]`.
+
+    Names and addresses are found where the extra `pii` is installed.
+    """
+    from harness.privacy.find import finder, has_names
+
+    kept = text[:MAX_TEXT_CHARS]
     parts, at = [], 0
-    for one in find_personal(plain):
-        parts += [plain[at : one.start], f"[{one.kind}]"]
+    for one in finder(names=has_names())(kept):
+        parts += [kept[at : one.start], f"[{one.kind}]"]
         at = one.end
-    return "".join([*parts, plain[at:]])
+    return "".join([*parts, kept[at:]])
 
 
 def _own_key(folder: Path) -> bytes:

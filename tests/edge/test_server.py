@@ -320,7 +320,7 @@ async def test_the_log_has_ids_hashes_and_counts_and_no_text(release: Release, t
 
 
 async def test_texts_are_logged_only_where_asked_and_then_masked(release: Release, tmp_path: Path) -> None:
-    chat = {"messages": [{"role": "user", "content": "write to ann@example.org please"}]}
+    chat = {"messages": [{"role": "user", "content": "write to ann@acme-mail.com please"}]}
     async with client_of(release, ScriptedEngine(), tmp_path, has_text=True) as (client, _):
         await client.post("/chat/completions", json=chat)
 
