@@ -14,6 +14,7 @@ from harness.scoring.form import breaking, keeping
 from harness.scoring.item import Item
 from harness.scoring.labels import gold_labels
 from harness.scoring.mentions import BANNED, REQUIRED, phrases_of
+from harness.scoring.mixed import is_numeric
 from harness.scoring.negation import is_hedged, sentences_of, without_hedges
 from harness.scoring.ngrams import NGRAM_SCORERS
 from harness.scoring.number_match import gold_quantities
@@ -228,6 +229,11 @@ def form_canaries(item: Item) -> Canaries:
     )
 
 
+def mixed_canaries(item: Item) -> Canaries:
+    """As `number_canaries` where the gold is a number, else as `loose_text_canaries`."""
+    return number_canaries(item) if is_numeric(item) else loose_text_canaries(item)
+
+
 def finding_canaries(item: Item) -> Canaries:
     """Each finding as it is; none, nothing, and each the other way round."""
     wanted = read_findings(item)
@@ -309,6 +315,7 @@ CANARIES: Mapping[str, MakeCanaries] = {
     "token_probability": probability_canaries, "derivation": derivation_canaries, "citations": citation_canaries,
     "findings": finding_canaries, "statements": statement_canaries, "certainty": certainty_canaries,
     "forbidden_claims": claim_canaries,
+    "number_or_text": mixed_canaries,
     "grounded": grounded_canaries, "refusal": refusal_canaries, "pii_leak": pii_canaries, "form": form_canaries,
     "mentions": mention_canaries, "promises": promise_canaries, "attributes": attribute_canaries,
     "clause_terms": clause_canaries, "lm_eval_match": plain_canaries,

@@ -24,6 +24,7 @@ from harness.scoring.judge import FACTORIES, prove_judge
 from harness.scoring.labels import choice, label, label_set
 from harness.scoring.lm_match import lm_eval_match
 from harness.scoring.mentions import mentions
+from harness.scoring.mixed import number_or_text
 from harness.scoring.ngrams import NGRAM_SCORERS
 from harness.scoring.number_match import number
 from harness.scoring.pii import pii_leak
@@ -42,6 +43,7 @@ SCORERS: Mapping[str, Scorer] = MappingProxyType({
     "token_probability": token_probability, "derivation": derivation, "citations": citations,
     "grounded": grounded, "refusal": refusal, "pii_leak": pii_leak, "form": form, "lm_eval_match": lm_eval_match,
     "mentions": mentions, "promises": promises, "attributes": attributes, "clause_terms": clause_terms,
+    "number_or_text": number_or_text,
     "findings": findings, "statements": statements, "forbidden_claims": forbidden_claims, "certainty": certainty,
     **NGRAM_SCORERS,
 })  # fmt: skip

@@ -53,6 +53,7 @@ KNOWN_SCORERS: Mapping[str, ScorerUse] = MappingProxyType({
     "form": ScorerUse(_FREE, (*_FORM, "banned", "required", "matches", "example")),
     "mentions": ScorerUse(_FREE, ("required_field", "banned_field")),
     "promises": ScorerUse(_FREE),
+    "number_or_text": ScorerUse(_FREE, _NUMBER),
     "findings": ScorerUse(_FREE, ("findings_field",)),
     "statements": ScorerUse(_FREE, ("support",)),
     "forbidden_claims": ScorerUse(_FREE, ("copied",)),

@@ -26,6 +26,10 @@ _GOLDS = {
             settings={"required_field": "say", "banned_field": "shun"},
         )
     ],
+    "number_or_text": [
+        Item(None, ("12.5",), target=12.5),
+        Item(None, ("finance leases", "operating leases"), target=["finance leases", "operating leases"]),
+    ],
     "findings": [
         Item(
             None,
