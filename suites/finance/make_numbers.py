@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import random
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -65,7 +65,7 @@ def reports() -> Iterator[Report]:
 def questions(report: Report) -> Iterator[Question]:
     """One question of each kind about the report."""
     then, now = (lambda row: report.cells[row][0]), (lambda row: report.cells[row][1])
-    show: Callable[[float], str] = lambda value: f"{value:.1f}" if value >= 0 else f"({value:.1f})"  # noqa: E731
+    show = "{:.1f}".format
     revenue, before = now("Revenue"), then("Revenue")
     yield Question(
         "lookup", "What was inventory in 2023?", show(now("Inventory")), now("Inventory"), report.scale
