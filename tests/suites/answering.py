@@ -16,14 +16,14 @@ from harness.specs.load import load_suite
 from tests.evals.fakes import Told
 
 
-def work_of(path: Path, *, data_root: Path | None = None, most: int | None = None) -> Work:
-    """The suite's eval records as work, without what is asked again."""
+def work_of(path: Path, *, data_root: Path | None = None, measures: bool = False) -> Work:
+    """The suite's eval records as work; with `measures`, what is asked again too."""
     suite = load_suite(path, data_root=data_root)
     records = load_split(suite, "eval", suite_path=path, data_root=data_root)
     labels = labels_of(
         suite, [] if suite.labels else load_split(suite, "train", suite_path=path, data_root=data_root)
     )
-    return Work("base", suite, labels, tuple(records[:most]), measures=False)
+    return Work("base", suite, labels, tuple(records), measures=measures)
 
 
 def knowing(work: Work, *, rightly: bool = True) -> Told:

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from harness.data.records import Record
+from harness.models.base import Answer, ChoiceRequest
 from harness.scoring.attributes import attributes
 from harness.scoring.item import Item
 from harness.specs.load import load_release, load_suite
 from harness.specs.suite import Split
+from tests.evals.fakes import Told
 from tests.suites.answering import knowing, run_suite, work_of
 from tests.suites.own_records import ROOT, Splits, label_counts, read_splits, repeated, slice_counts, untidy
 
@@ -83,7 +85,7 @@ def test_words_alone_solve_some_of_it_and_the_readme_says_how_much() -> None:
     assert 60 < baseline_hits() < 145
 
 
-@pytest.mark.parametrize(("name", "n"), [("attributes", 30), ("descriptions", 24)])
+@pytest.mark.parametrize(("name", "n"), [("attributes", 30), ("descriptions", 24), ("facts", 36)])
 def test_golds_keep_the_suites_own_rules(name: str, n: int, tmp_path: Path) -> None:
     work = work_of(FOLDER / f"{name}.yaml")
 
@@ -93,7 +95,7 @@ def test_golds_keep_the_suites_own_rules(name: str, n: int, tmp_path: Path) -> N
     assert [(one.id, one.scores) for one in samples if min(one.scores.values()) < 1.0] == []
 
 
-@pytest.mark.parametrize("name", ["attributes", "descriptions"])
+@pytest.mark.parametrize("name", ["attributes", "descriptions", "facts"])
 def test_answers_without_substance_score_nothing(name: str, tmp_path: Path) -> None:
     work = work_of(FOLDER / f"{name}.yaml")
 
@@ -112,6 +114,17 @@ def test_traps_for_words_that_only_look_like_attributes_are_there() -> None:
     assert by_title["Orange juicer, steel"]["colour"] is None
     assert by_title["Children's book The Grey Wolf, paper"]["colour"] is None
     assert by_title["Chestnut roasting pan 28 cm cast iron"]["colour"] is None
+
+
+def test_a_model_that_goes_by_the_first_label_is_found_out(tmp_path: Path) -> None:
+    work = work_of(FOLDER / "facts.yaml", measures=True)
+
+    def first(request: ChoiceRequest) -> Answer:
+        return Answer(request.id, choice_logprobs=(-0.1, -3.0, -3.0), choice_tok=(1, 1, 1))
+
+    found = run_suite(Told(first, size=64), work, tmp_path)
+
+    assert {one.moved for one in found} == {("reverse_options",)}
 
 
 def test_descriptions_are_asked_for_every_audience() -> None:
