@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 import signal
@@ -42,6 +43,22 @@ def test_a_chat_with_a_grammar_says_what_the_grammar_lets_it_say(server: ServerP
     assert reply.json()["choices"][0]["message"]["content"] == "nonce 4711"
     assert reply.headers["x-model-digest"] == release_of(1_000).sha256
     assert reply.json()["usage"]["prompt_tokens"] > 5
+
+
+def test_an_answer_asked_for_by_a_schema_is_json_of_that_schema(server: ServerProcess) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"kind": {"enum": ["cap", "fee"]}, "days": {"type": ["integer", "null"]}},
+    }
+    form = {"type": "json_schema", "json_schema": {"name": "clause", "schema": schema}}
+    body = {"messages": [{"role": "user", "content": "Which?"}], "response_format": form, "max_tokens": 100}
+    with server.client() as client:
+        reply = client.post("/chat/completions", json=body).json()
+
+    found = json.loads(reply["choices"][0]["message"]["content"])
+    assert list(found) == ["kind", "days"]
+    assert found["kind"] in ("cap", "fee")
+    assert found["days"] is None or isinstance(found["days"], int)
 
 
 def test_a_suites_question_is_answered_with_probabilities_of_all_its_labels(server: ServerProcess) -> None:
