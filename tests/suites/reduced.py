@@ -18,6 +18,8 @@ RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
 N_EVAL, N_CALIBRATION, N_DEV = 48, 40, 8
 CONTEXT_TOK = 4096
 """The tiny tokenizer knows few words, so that texts are several times as long as for a real model."""
+ANSWER_TOK = 8
+"""A guess is as wrong after eight tokens as after a hundred."""
 QUANTS = ("q8_0", "q4_0")
 LOOSE = {"at_least": 0.0, "at_most": 1e9, "no_worse_than": 0.99, "gap": 0.99, "floor": 0.0, "within": 0.99}
 """What a model that guesses keeps; each rule keeps its metric, its slices and its suite."""
@@ -96,6 +98,8 @@ def _write_suite(one: LoadedSuite, folder: Path) -> str:
     if records.get("public"):
         document["limit"]["eval"] = {"n": N_EVAL}
     document["prompt"]["max_tokens"] = CONTEXT_TOK // 2
+    if "generation" in document:
+        document["generation"]["max_new_tokens"] = ANSWER_TOK
     document["repeat"] = 0
     path = folder / f"{one.suite.suite}.yaml"
     path.write_text(json.dumps(document))
