@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from harness.specs.domains import DOMAINS, LATENCY_MS
-from harness.specs.obligations import EDGE_LATENCY_MS, obligations_of
+from harness.specs.obligations import EDGE_LATENCY_MS, Case, obligations_of, unmet
 from harness.specs.plan_rules import planned_rules
-from harness.specs.recipe import Constraints
+from harness.specs.recipe import Constraints, Recipe
 from harness.specs.situation import Plan, Reason, Situation
 
 FEW_RECORDS = 1_000
@@ -57,7 +57,8 @@ def plan(situation: Situation) -> Plan:
     reasons += [Reason(f"tune.{choice.key}", choice.why) for choice in tune if choice.why]
     reasons += [Reason(f"gates[{at}]", rule.why) for at, rule in enumerate(rules.rules)]
     reasons.append(Reason("export.quants", why))
-    return Plan(recipe, obligations, tuple(reasons), (*_open(situation, constraints), *rules.left_out))
+    still_open = (*_open(situation, constraints), *rules.left_out, *_unmet(recipe, situation))
+    return Plan(recipe, obligations, tuple(reasons), still_open)
 
 
 def stated_constraints(situation: Situation) -> Constraints:
@@ -212,6 +213,13 @@ def _open(situation: Situation, constraints: Constraints) -> Iterator[str]:
             f"{situation.n_train:,} training records; {advice.work} usually takes {advice.records.least:,} to "
             f"{advice.records.most:,}: the gates say whether yours suffice"
         )
+
+
+def _unmet(recipe: dict[str, Any], situation: Situation) -> Iterator[str]:
+    """Obligations that the suites can't meet, however they are gated."""
+    if situation.suites:
+        case = Case(Recipe.model_validate(recipe), tuple(facts.suite for facts in situation.suites))
+        yield from (f"obliged and not met: {one.name}, {one.wants}: add {one.add}" for one in unmet(case))
 
 
 def _has_leak_scorer(suite: Any) -> bool:

@@ -93,7 +93,7 @@ def _slices(situation: Situation, first: SuiteFacts, left_out: list[str]) -> Ite
             left_out.append(f"slice {key}: too few evaluation records a value to judge; reported only")
             continue
         gate = {"metric": "accuracy", "per": key, "at_least": floor, "min_n": MIN_N}
-        why = f"{facts.n_values} values of {facts.n_least} records or more: none may be left behind"
+        why = f"{facts.n_values} value{_s(facts.n_values)} of {facts.n_least} records or more: none may be left behind"
         yield PlannedRule(gate, why)
 
 
@@ -106,7 +106,10 @@ def _labels(first: SuiteFacts, needs_precision: bool, left_out: list[str]) -> It
         left_out.append("labels: too few evaluation records a label to judge; reported only")
         return
     gate = {"metric": "recall", "per": "label", "at_least": floor, "min_n": MIN_LABEL_N}
-    yield PlannedRule(gate, f"{facts.n_values} labels of {facts.n_least} records or more: none may be lost")
+    yield PlannedRule(
+        gate,
+        f"{facts.n_values} label{_s(facts.n_values)} of {facts.n_least} records or more: none may be lost",
+    )
     if needs_precision:
         yield PlannedRule({**gate, "metric": "precision"}, "both kinds of error, label by label")
 
@@ -161,3 +164,7 @@ def _under(best: float) -> float:
 def _has_variants(suite: Suite) -> bool:
     """Whether the suite asks its items again in other ways."""
     return bool(getattr(getattr(suite, "invariance", None), "kinds", ()))
+
+
+def _s(n: int) -> str:
+    return "" if n == 1 else "s"

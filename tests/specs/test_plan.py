@@ -9,7 +9,7 @@ import pytest
 from harness.specs.domains import DOMAINS
 from harness.specs.obligations import obligations_of
 from harness.specs.plan import plan
-from harness.specs.recipe import Constraints
+from harness.specs.recipe import Constraints, Recipe
 from harness.specs.situation import GroupFacts, Plan, Situation, SuiteFacts
 from harness.specs.suite import Domain, Suite
 
@@ -202,3 +202,15 @@ def test_what_two_causes_oblige_is_obliged_once_with_both() -> None:
     assert len(calibration) == 1
     assert "consequence: high" in calibration[0].because
     assert "domain: healthcare" in calibration[0].because
+
+
+def test_an_obligation_that_no_suite_can_meet_is_open_by_its_name() -> None:
+    assert any(line.startswith("obliged and not met: numbers") for line in planned("finance").open)
+    assert not any(line.startswith("obliged and not met") for line in planned("healthcare").open)
+
+
+def test_a_planned_recipe_is_a_recipe() -> None:
+    for domain in DOMAINS:
+        found = planned(domain, consequence="high", data_sensitive=True, latency_ms=90.0)
+
+        assert Recipe.model_validate(found.recipe).domain == domain
