@@ -18,22 +18,26 @@ Rows = list[dict[str, Any]]
 SLOTS = {
     "email": {"email_address"},
     "phone": {"phone_number", "phonenumber"},
+    "card": {"card_number"},
     "ssn": {"ssn"},
+    "account": {"account_number", "target_account_number"},
     "person": {"name"},
+    "address": {"address"},
 }
+STATED = {
+    "email": (51, 54, 58), "phone": (55, 56, 63), "card": (11, 32, 43), "ssn": (34, 37, 98), "account": (10, 15, 58),
+    "person": (1, 161, 254), "address": (1, 52, 57),
+}  # fmt: skip
+"""By pattern, by the union, and of how many: the table of docs/privacy.md."""
 PERSONAL_WORDS = ("email", "phone", "ssn", "social", "card", "account", "number", "birth", "dob", "id", "pin", "zip",
                   "member", "policy", "name", "address", "street", "booking", "order", "code")  # fmt: skip
-N_NAMES = 120
+N_CLEAN = 600
 """Turns that the model reads: it takes some milliseconds for each."""
 
 
 class Rate(NamedTuple):
     hits: int
     n: int
-
-    @property
-    def value(self) -> float:
-        return self.hits / self.n
 
 
 @pytest.fixture(scope="module")
@@ -67,41 +71,28 @@ def false_rate(turns: Rows, find: Finder) -> Rate:
     return Rate(sum(bool(find(turn["input"])) for turn in turns), len(turns))
 
 
-@pytest.mark.parametrize(("kind", "least"), [("email", 0.8), ("phone", 0.85)])
-def test_recall_by_pattern(turns: Rows, kind: str, least: float) -> None:
+@pytest.mark.parametrize("kind", SLOTS)
+def test_patterns_find_what_is_stated(turns: Rows, kind: str) -> None:
     found = recall(turns, SLOTS[kind], by_pattern)
 
-    assert found.n > 50
-    assert found.value >= least
+    assert found == Rate(STATED[kind][0], STATED[kind][2])
 
 
 def test_hardly_a_turn_without_personal_data_is_flagged_by_pattern(turns: Rows) -> None:
-    found = false_rate(without_slots(turns), by_pattern)
-
-    assert found.n > 1_000
-    assert found.value <= 0.01
+    assert false_rate(without_slots(turns), by_pattern) == Rate(3, 2031)
 
 
 @pytest.mark.skipif(not has_names(), reason="the extra pii is not installed")
-def test_names_are_found_by_the_union_and_by_no_pattern(turns: Rows) -> None:
-    named = [
-        turn for turn in turns if any(slot["slot"] in SLOTS["person"] for slot in turn["target"]["slots"])
-    ]
-    some = named[:N_NAMES]
+@pytest.mark.parametrize("kind", SLOTS)
+def test_the_union_finds_what_is_stated_or_more(turns: Rows, kind: str) -> None:
+    found = recall(turns, SLOTS[kind], finder(names=True))
 
-    union, patterns = (recall(some, SLOTS["person"], find) for find in (finder(names=True), by_pattern))
-
-    assert union.n > 50
-    assert union.value >= patterns.value + 0.3
+    assert found.n == STATED[kind][2]
+    assert found.hits >= STATED[kind][1] - 1  # another processor rounds the model's scores in another way
 
 
 @pytest.mark.skipif(not has_names(), reason="the extra pii is not installed")
-def test_the_union_loses_nothing_and_its_false_rate_is_bounded(turns: Rows) -> None:
-    union = finder(names=True)
-    some = [turn for turn in turns if any(slot["slot"] in SLOTS["email"] for slot in turn["target"]["slots"])]
-    clean = false_rate(without_slots(turns)[:N_NAMES], union)
+def test_the_unions_false_rate_is_what_is_stated(turns: Rows) -> None:
+    found = false_rate(without_slots(turns)[:N_CLEAN], finder(names=True))
 
-    both, patterns = recall(some, SLOTS["email"], union), recall(some, SLOTS["email"], by_pattern)
-
-    assert both.hits >= patterns.hits
-    assert clean.value <= 0.2
+    assert abs(found.hits - 34) <= 2
