@@ -228,3 +228,23 @@ def test_a_pinned_prefix_is_never_let_go_of() -> None:
 
     assert last.cached_tok == 100
     assert batching.keep(pinned, "", "system") == 100
+
+
+def test_a_turn_that_follows_an_answer_takes_over_just_what_was_computed() -> None:
+    """The last token of an answer was chosen and never fed: its state is not there."""
+    network: Any = Book(4000)
+    batching = Batching(network, {}, slots=2)
+    options = {"adapter": "", "labels": None, "temperature": 0.0, "seed": 0, "max_new_tokens": 5, "start": 40}
+    first = running(0, {**options, "own": [3]})
+    batching.add(first)
+    while batching.is_busy:
+        batching.step()
+    assert isinstance(first.work, Writing)
+    second = running(1, {**options, "start": 0, "own": [*first.ids, *first.work.ids, 7]})
+    batching.add(second)
+    while batching.is_busy:
+        batching.step()
+
+    assert second.cached_tok == len(first.ids) + len(first.work.ids) - 1
+    assert isinstance(second.work, Writing)
+    assert second.work.ids == expected(second)
