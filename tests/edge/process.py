@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,6 +31,7 @@ def tiny_gguf() -> Path:
     from harness.export.gguf import convert
 
     folder = Path(mkdtemp(prefix="tiny-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     save_checkpoint(folder / "checkpoint")
     return convert(folder / "checkpoint", folder / "tiny.gguf", metadata={"base": "tiny"}).path
 
