@@ -28,6 +28,8 @@ from harness.train.selection import Action, Scorer, Selection, best_of, best_tra
 RECENT_STEPS = 25
 MAX_ROLLBACKS = 3
 PAUSE_POLL_S = 0.2
+POLLS_A_WORD = 25
+"""Of a pause: one word in five seconds."""
 
 
 @dataclass(frozen=True)
@@ -217,8 +219,12 @@ class Loop:
         self._note_order(order)
         if order is Order.PAUSE:
             self._checkpoint()
+        polls = 0
         while order is Order.PAUSE and not self.ranks.agree(should_stop()):
+            if polls % POLLS_A_WORD == 0:
+                self._tell_paused()
             time.sleep(PAUSE_POLL_S)
+            polls += 1
             if (following := self._order()) is not None:
                 order = following
                 self._note_order(order)
@@ -250,6 +256,17 @@ class Loop:
             self._checkpoint()
             return Action.STOP
         return None
+
+    def _tell_paused(self) -> None:
+        """Says so now and then: a parent that reads what this process tells looks for a cancel only when it does."""
+        progress = {
+            "done": self.progress.step,
+            "total": self.total,
+            "unit": "steps",
+            "rate": None,
+            "eta_s": None,
+        }
+        self.on_event("step.progress", {"step": "train", **progress, "note": "paused"})
 
     def _warn(self, text: str) -> None:
         self.on_event("note", {"level": "warning", "text": text})

@@ -90,6 +90,7 @@ def test_a_pause_waits_with_a_checkpoint_until_it_is_told_to_go_on(
     monkeypatch.setattr("harness.train.loop.time.sleep", wait)
     result = train(plan_for(base), tmp_path, on_event=person, should_stop=never)
     assert waits == [True] * 3
+    assert [event["done"] for event in person.of("step.progress") if event["note"] == "paused"] == [4]
     assert orders(person) == [(4, "pause"), (4, "go-on")]
     assert result.steps == 9
 
