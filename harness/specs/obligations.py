@@ -14,7 +14,7 @@ EDGE_LATENCY_MS = 200.0
 BEFORE_QUANTS = ("base", "adapter", "merged", "f16")
 LATENCIES = ("latency_p50_ms", "latency_p95_ms", "latency_p99_ms")
 PROBABILITIES = ("confidence_gap", "brier", "ece")
-NUMBER_SCORERS = ("number", "derivation", "fields", "grounded")
+NUMBER_SCORERS = ("number", "number_or_text", "derivation", "fields", "grounded")
 SOURCE_SCORERS = ("citations", "spans_exact", "spans_overlap", "spans_chars", "spans_tokens", "grounded")
 
 
