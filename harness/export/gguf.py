@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 METADATA_PREFIX = "dragongate."
 _F16_MAX = 65504.0
+_PIECE = 2**20
+"""Numbers that are checked at once."""
 _OUTPUT = "lm_head.weight"
 _NOT_WEIGHTS = (".rotary_emb.inv_freq",)
 
@@ -191,14 +193,20 @@ def _write_tensors(
 
 
 def _stored(tensor: _Planned) -> NDArray[np.float16] | NDArray[np.float32]:
+    """The tensor as it is written, checked piece by piece: beside it in float32 there is only its half."""
     import numpy as np
 
     values = np.ascontiguousarray(tensor.read())
-    if not np.isfinite(values).all():
-        raise ModelError(f"tensor {tensor.name} holds NaN or infinity: the model is broken")
-    if not tensor.is_half:
-        return values
-    largest = float(np.abs(values).max(initial=0.0))
-    if largest > _F16_MAX:
-        raise ModelError(f"tensor {tensor.name} holds {largest:g}, more than F16's {_F16_MAX:g}")
-    return values.astype(np.float16)
+    stored = np.empty(values.shape, np.float16) if tensor.is_half else values
+    flat, target = values.reshape(-1), stored.reshape(-1)
+    for start in range(0, flat.size, _PIECE):
+        piece = flat[start : start + _PIECE]
+        if not np.isfinite(piece).all():
+            raise ModelError(f"tensor {tensor.name} holds NaN or infinity: the model is broken")
+        if not tensor.is_half:
+            continue
+        largest = float(np.abs(piece).max())
+        if largest > _F16_MAX:
+            raise ModelError(f"tensor {tensor.name} holds {largest:g}, more than F16's {_F16_MAX:g}")
+        target[start : start + _PIECE] = piece
+    return stored
