@@ -18,15 +18,16 @@ from harness.specs.suite import Suite
 PAIRED = "paired"
 """Records that a person put in other words: they are asked for themselves, and only compared."""
 ROLES = (
-    ("customer", "client", "purchaser", "buyer"),
-    ("supplier", "vendor", "seller", "provider"),
+    ("customer", "client"),
+    ("buyer", "purchaser"),
+    ("supplier", "provider"),
+    ("seller", "vendor"),
     ("landlord", "lessor"),
     ("tenant", "lessee"),
     ("discloser", "disclosing party"),
     ("recipient", "receiving party"),
     ("contractor", "consultant"),
     ("employee", "staff member", "worker"),
-    ("parent", "guardian"),
 )
 """Words for one side of an agreement; any of a line may stand for another."""
 COMPANIES = ("Northmere", "Calloway", "Dunsmore", "Everill", "Hartwick", "Ilmarsh", "Kestrow", "Lynfield")
