@@ -26,8 +26,9 @@ def lora_products() -> Any:
             ranks = [len(one) for one in a]
             products = []
             for weight, bias, part, one in zip(weights, biases, inner.split(ranks, 1), b16, strict=True):
-                y = torch.nn.functional.linear(flat, weight, bias).addmm_(part, one.t())
-                products.append(y.view(*x.shape[:-1], -1))
+                # The adapter's part first: added to a product that is rounded, most of a small change is lost.
+                y = part @ one.t() if bias is None else torch.addmm(bias, part, one.t())
+                products.append(y.addmm_(flat, weight.t()).view(*x.shape[:-1], -1))
             ctx.save_for_backward(flat, inner, a16, *weights, *b16)
             ctx.scales, ctx.ranks, ctx.in_shape = scales, ranks, x.shape
             return tuple(products)
@@ -40,10 +41,10 @@ def lora_products() -> Any:
             d_inner = torch.cat([one @ b for one, b in zip(dy, b16, strict=True)], dim=1)  # (tokens, ranks)
             dx = None
             if ctx.needs_input_grad[0]:
-                dx = dy[0] @ weights[0]
-                for one, weight in zip(dy[1:], weights[1:], strict=True):
+                dx = d_inner @ a16
+                for one, weight in zip(dy, weights, strict=True):
                     dx.addmm_(one, weight)
-                dx = dx.addmm_(d_inner, a16).view(ctx.in_shape)
+                dx = dx.view(ctx.in_shape)
             da = (d_inner.t() @ flat).float().split(ctx.ranks)
             parts = zip(dy, inner.split(ctx.ranks, 1), ctx.scales, strict=True)
             # Its transpose is the faster product: the wide factor is read in its own order.
