@@ -13,9 +13,10 @@ optimizer step, the first ones of a run left out. The ratio is the median over p
 `lora` holds the base in 16 bits. `qlora` computes with NF4 weights: the peer with bitsandbytes' layers, which unpack
 at every call; ours unpacks once on a processor, which gives the same products.
 
-The two loss curves are compared twice. In float32, over the first steps, where only a difference in the arithmetic
-can set them apart; and in bfloat16 over the whole run, by their mean distance: a step's loss is a mean over some
-thirty supervised tokens, and bfloat16 alone moves it by about as much as the largest distance that is printed.
+The two loss curves are compared twice. In float32, over the first steps, where only a difference in the arithmetic can
+set them apart: they must be within 1 %. In bfloat16 they part, because PEFT adds an adapter's small part to a product
+that is rounded already, where ours rounds the sum: there ours may not be more than 1 % above the peer's, on average,
+and the distance of both from the float32 curve is printed.
 
 Also measures what each lever of the loop gives, by leaving out one at a time; without `rows side by side` all that
 needs them is out too, without `kept activations` they are computed again, without `eager layers` each layer is
@@ -178,20 +179,21 @@ def summed_up(
         for at, name in enumerate(("ours", "TRL"))
     }
     ratios, target = [theirs.step_s / mine.step_s for mine, theirs in pairs], TARGETS[job["device"]]
-    apart = [distance for pair in pairs for distance in distances(pair)]
+    excess = [a / b - 1 for mine, theirs in pairs for a, b in zip(mine.losses, theirs.losses, strict=True)]
+    for at, row in enumerate(rows.values()):
+        row["rounding"] = mean(distances(Run([], pairs[0][at].losses[:EXACT_STEPS], None), exact[at]))
     found = {
-        **rows, "ratios": ratios, "ratio": median(ratios), "target": target, "loss_distance": mean(apart),
-        "largest_loss_distance": max(apart), "largest_loss_distance_float32": max(distances(exact)),
+        **rows, "ratios": ratios, "ratio": median(ratios), "target": target, "loss_excess": mean(excess),
+        "largest_loss_distance_float32": max(distances(*exact)),
     }  # fmt: skip
     is_lighter = job["device"] == "cpu" or rows["ours"]["peak_mb"] <= rows["TRL"]["peak_mb"]
-    agrees = max(found["loss_distance"], found["largest_loss_distance_float32"]) <= AGREEMENT
+    agrees = max(found["loss_excess"], found["largest_loss_distance_float32"]) <= AGREEMENT
     return {**found, "is_met": found["ratio"] >= target and is_lighter, "agrees": agrees}
 
 
-def distances(pair: tuple[Run, Run]) -> list[float]:
-    """The relative distance of the two losses of each step."""
-    mine, theirs = pair
-    return [abs(a - b) / max(abs(b), 1e-9) for a, b in zip(mine.losses, theirs.losses, strict=True)]
+def distances(one: Run, other: Run) -> list[float]:
+    """The relative distance of the two losses of each step that both have."""
+    return [abs(a - b) / max(abs(b), 1e-9) for a, b in zip(one.losses, other.losses, strict=False)]
 
 
 def largest(values: Sequence[float | None]) -> float | None:
@@ -494,8 +496,9 @@ def page(report: Mapping[str, Any]) -> str:
     verdicts = [
         f"- {method}: {found['ratio']:.2f} times as fast ({min(found['ratios']):.2f} to {max(found['ratios']):.2f}), "
         f"target {found['target']:g}: {'met' if found['is_met'] else '**missed**'}; losses in float32 at most "
-        f"{found['largest_loss_distance_float32']:.4%} apart, in bfloat16 {found['loss_distance']:.2%} on average and "
-        f"at most {found['largest_loss_distance']:.2%}.\n"
+        f"{found['largest_loss_distance_float32']:.4%} apart, in bfloat16 ours "
+        f"{found['loss_excess']:+.2%} beside TRL's. Bfloat16 sets ours {found['ours']['rounding']:.2%} apart from the "
+        f"float32 curve, and TRL's {found['TRL']['rounding']:.2%}.\n"
         for method, found in report["methods"].items()
     ]
     levers = [f"| {name} | {found['ratio']:.2f} |\n" for name, found in report["levers"].items()]
