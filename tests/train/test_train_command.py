@@ -99,20 +99,6 @@ def test_one_command_writes_the_launch_configuration_and_starts_the_processes(
     ).is_file()
 
 
-@pytest.mark.slow
-def test_a_suite_that_training_makes_it_forget_keeps_every_checkpoint_from_leaving(
-    base: Path, tmp_path: Path
-) -> None:
-    code, _, events, run = train(write_recipe(tmp_path, base, processes=1, max_drop=0.05))
-    untrained, *trained = gates_of(events)
-
-    assert untrained["kept"] > 0.05, "the base must know something that it can forget"
-    assert all(gate["is_vetoed"] and "kept fell from" in gate["failed"] for gate in trained)
-    assert code == 1
-    assert "no checkpoint may leave training" in json.dumps(events[-1])
-    assert not (run / "train" / "adapter").exists()
-
-
 def test_a_suite_that_no_gate_inside_training_can_score_is_found_before_anything_runs(
     base: Path, tmp_path: Path
 ) -> None:
