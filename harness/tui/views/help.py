@@ -21,7 +21,7 @@ def help_body(context: Context, cells: int, rows: int, scroll: int) -> list[Line
 def _entry(names: tuple[str, ...], does: str, reason: str | None, cells: int) -> list[Line]:
     key = fit(" " + " ".join(shown_key(name) for name in names), 12)
     out = []
-    for index, part in enumerate(wrap(does, cells - 13, rows=3)):
+    for index, part in enumerate(wrap(does, cells - 13, rows=6)):
         out.append(
             line(Span(key if index == 0 else " " * 12, "key" if reason is None else "off"), Span(part))
         )
