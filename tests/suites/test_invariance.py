@@ -485,3 +485,24 @@ def test_changes_that_fit_no_record_are_named(tmp_path: Path, kinds: str, wrong:
 
     assert len(found) == 1
     assert wrong in found[0]
+
+
+@pytest.mark.parametrize(("limit", "n_problems"), [("", 1), ("limit: {eval: {n: 1}}\n", 0)])
+def test_an_original_that_is_not_there_is_named_unless_records_are_drawn(
+    tmp_path: Path, limit: str, n_problems: int
+) -> None:
+    rows = [
+        {"id": "a", "input": "x", "target": "l"},
+        {"id": "b", "input": "y", "target": "m", "variant_of": "c"},
+    ]
+    for keep in (rows, rows[1:]):  # the draw may leave either out
+        (tmp_path / "e.jsonl").write_text("\n".join(json.dumps(row) for row in keep))
+        (tmp_path / "s.yaml").write_text(
+            "suite: s\ndomain: shared\ntask: answer\nrecords: {eval: e.jsonl}\n"
+            f"prompt: {{user: '{{{{ input }}}}'}}\ninvariance: {{kinds: [paired]}}\n{limit}"
+        )
+
+    found = [str(problem) for problem in check([tmp_path / "s.yaml"])]
+
+    assert len(found) == n_problems
+    assert all("not there: c" in problem for problem in found)
