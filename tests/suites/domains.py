@@ -35,10 +35,11 @@ class Loaded(NamedTuple):
         return [record for split in self.splits.values() for record in split]
 
 
-def load(name: str, *, data_root: Path | None = None) -> Loaded:
-    """The suite `domain/name` and its records."""
+def load(name: str, *, data_root: Path | None = None, is_whole: bool = False) -> Loaded:
+    """The suite `domain/name` and its records; with `is_whole`, those too that no run asks."""
     path = ROOT / "suites" / f"{name}.yaml"
     suite = load_suite(path, data_root=data_root)
+    suite = suite.model_copy(update={"limit": {}}) if is_whole else suite
     splits = {one: load_split(suite, one, suite_path=path, data_root=data_root) for one in NAMES}
     return Loaded(path, suite, splits)
 
