@@ -12,6 +12,7 @@ from harness.errors import DataError, IntegrityError, ModelError
 from harness.models.nf4 import round_to_nf4
 from harness.specs.recipe import Tune
 from harness.train.adapters import adapter_metadata, check_base, load_adapter, save_adapter
+from harness.train.batches import Encoded
 from harness.train.methods import adapt, keep_packed_weights_in_place
 from tests.train.conftest import build_base
 
@@ -105,10 +106,13 @@ def test_peft_itself_reads_the_adapter_and_computes_the_same(base: Path, tmp_pat
     save_adapter(model, tmp_path, base_identity="a" * 64, method="lora")
     plain = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     theirs = PeftModel.from_pretrained(plain, tmp_path)
-    ids = torch.arange(10, 40)[None]
-    model.model.config._attn_implementation = "sdpa"
+    ids = tuple(range(10, 40))
+    row = Encoded("r", ids, 1, False, False, True, len(ids) - 1)
+    states, targets = model.hidden_and_targets([row], pad_id=2)
 
-    torch.testing.assert_close(model.model(ids).logits, theirs(ids).logits, rtol=1e-4, atol=1e-5)
+    logits = theirs(torch.tensor([ids])).logits[0, :-1]
+    assert targets.tolist() == list(ids[1:])
+    torch.testing.assert_close(model.model.get_output_embeddings()(states), logits, rtol=1e-4, atol=1e-5)
     config = json.loads((tmp_path / "adapter_config.json").read_text())
     assert (config["r"], config["base_model_name_or_path"]) == (4, None)
 
