@@ -67,6 +67,10 @@ def _check_prompt(yaml: YamlDocument, suite: Suite) -> Iterator[Problem]:
         for problem in template_problems(source) if source is not None else ():
             where = f"line {problem.line} of it: " if "\n" in source else ""
             yield yaml.problem(("prompt", key), f"{where}{problem.text}", "", problem.hint)
+    if suite.retrieval is not None and "context" not in f"{suite.prompt.system or ''}{suite.prompt.user}":
+        yield yaml.problem(
+            ("prompt", "user"), "no context", "a prompt that shows `context`: what was retrieved"
+        )
 
 
 def _check_labels(yaml: YamlDocument, suite: Suite) -> Iterator[Problem]:
@@ -267,7 +271,8 @@ def _check_shares(yaml: YamlDocument, suite: Suite, splits: Splits) -> Iterator[
             yield yaml.problem(
                 ("records", key), f"{frac:g}", "", f"none of the {units} training units falls into {split}"
             )
-    if trained and not splits["train"]:
+    is_carved = suite.records.train is not None or suite.records.public is not None
+    if is_carved and trained and not splits["train"]:
         yield yaml.problem(("records",), "no training records left", "smaller dev_frac and calibration_frac")
 
 

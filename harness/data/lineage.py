@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,12 +36,15 @@ class SuiteLineage(NamedTuple):
     suite: str
     files: tuple[FileLineage, ...]
     splits: tuple[SplitLineage, ...]
+    snapshot: str | None = None
+    """Of the index that passages came from; None where the suite retrieves none."""
 
     def to_json(self) -> dict[str, Any]:
         return {
             "suite": self.suite,
             "files": [file._asdict() for file in self.files],
             "splits": [split._asdict() for split in self.splits],
+            **({"snapshot": self.snapshot} if self.snapshot is not None else {}),
         }
 
 
@@ -65,6 +68,12 @@ def records_digest(records: Sequence[Record], also: Sequence[str] = ()) -> str:
     )
 
 
+def snapshot_of_records(splits: Mapping[Any, Sequence[Record]]) -> str | None:
+    """The snapshot of the index that the records' passages came from; None where they have none."""
+    found = (record.retrieved for records in splits.values() for record in records)
+    return next((retrieved.snapshot for retrieved in found if retrieved is not None), None)
+
+
 def split_lineage(split: str, records: Sequence[Record]) -> SplitLineage:
     """The split's counts and digest."""
     return SplitLineage(
@@ -79,9 +88,8 @@ def suite_lineage(suite: Suite, *, suite_path: Path, data_root: Path | None) -> 
         DataError: as `load_split`.
     """
     files = [path for path in files_of(suite, suite_path=suite_path, data_root=data_root) if path.is_file()]
-    splits = [
-        split_lineage(split, records)
-        for split in SPLITS
-        if (records := load_split(suite, split, suite_path=suite_path, data_root=data_root))
-    ]
-    return SuiteLineage(suite.suite, tuple(file_lineage(path) for path in files), tuple(splits))
+    read = {split: load_split(suite, split, suite_path=suite_path, data_root=data_root) for split in SPLITS}
+    splits = tuple(split_lineage(split, records) for split, records in read.items() if records)
+    return SuiteLineage(
+        suite.suite, tuple(file_lineage(path) for path in files), splits, snapshot_of_records(read)
+    )

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.data.tables import read_csv_rows, read_parquet_rows
 from harness.data.targets import gold_texts, scalar_text
@@ -15,6 +15,9 @@ from harness.errors import DataError, HarnessError, Problem, describe_problems
 from harness.files import parse_json
 from harness.specs.suite import Fields, Task
 from harness.text import visible
+
+if TYPE_CHECKING:
+    from harness.retrieval.passages import Retrieved
 
 MAX_LINE_BYTES = 4 * 2**20
 MAX_SHOWN = 10
@@ -42,6 +45,8 @@ class Record:
     """The record's own choices."""
     target: Any = None
     """The gold value as it stands in the file: a text, a number, a list, an object."""
+    retrieved: Retrieved | None = None
+    """The passages that are its context, and the snapshot that they are from; None where nothing was looked for."""
 
 
 class Row(NamedTuple):

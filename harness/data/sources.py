@@ -34,6 +34,11 @@ def load_split(suite: Suite, split: Split, *, suite_path: Path, data_root: Path 
         records = _from_training(suite, split, suite_path, data_root)
     limit = suite.limit.get(split)
     drawn = draw(records, limit.n, limit.seed) if limit else records
+    searched = searched_documents(suite, suite_path=suite_path, data_root=data_root)
+    if searched is not None and suite.retrieval is not None:
+        from harness.data.retrieval import with_passages
+
+        return with_passages(drawn, searched, suite.retrieval)
     documents = documents_file(suite, suite_path=suite_path, data_root=data_root)
     return drawn if documents is None else with_documents(drawn, documents, suite.records.fields)
 
@@ -64,10 +69,29 @@ def documents_file(suite: Suite, *, suite_path: Path, data_root: Path | None) ->
     return None if spec.documents is None else suite_path.parent / spec.documents
 
 
+def searched_documents(suite: Suite, *, suite_path: Path, data_root: Path | None) -> Path | None:
+    """The folder or file of documents that passages are retrieved from; None where the suite retrieves none.
+
+    Raises:
+        DataError: a public set without a `data_root`, or one that `data_root` lacks.
+    """
+    if suite.retrieval is None:
+        return None
+    if suite.retrieval.documents is not None:
+        return suite_path.parent / suite.retrieval.documents
+    assert suite.records.public is not None  # the suite's own check: one of the two is there
+    return _public_folder(suite, suite.records.public, data_root) / "documents.jsonl"
+
+
 def files_of(suite: Suite, *, suite_path: Path, data_root: Path | None) -> list[Path]:
-    """All files that the suite reads, without repeats."""
+    """All files that the suite reads, and a folder of documents itself, without repeats."""
     found = [split_file(suite, split, suite_path=suite_path, data_root=data_root) for split in SPLITS]
     found.append(documents_file(suite, suite_path=suite_path, data_root=data_root))
+    searched = searched_documents(suite, suite_path=suite_path, data_root=data_root)
+    if searched is not None:
+        from harness.retrieval.documents import document_files
+
+        found += document_files(searched)
     return list(dict.fromkeys(path for path in found if path is not None))
 
 

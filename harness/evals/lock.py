@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from harness.specs.gate import Gate
     from harness.specs.suite import Split, Suite
 
-DECIDING_ROOMS = ("data", "evals", "scoring", "stats")
+DECIDING_ROOMS = ("data", "evals", "retrieval", "scoring", "stats")
 """Rooms whose code can change a verdict."""
 LOCK_SUFFIX = ".lock.json"
 
@@ -128,7 +128,7 @@ def code_digest(rooms: Sequence[str]) -> str:
 
 def _suite_part(suite: Suite, splits: Mapping[Split, list[Record]]) -> dict[str, Any]:
     # Reading records takes much that looking at a lock doesn't: a tenth of a second at start-up.
-    from harness.data.lineage import records_digest
+    from harness.data.lineage import records_digest, snapshot_of_records
     from harness.specs.suite import scored_fields
 
     also = scored_fields(suite)
@@ -139,6 +139,8 @@ def _suite_part(suite: Suite, splits: Mapping[Split, list[Record]]) -> dict[str,
         "records": {
             split: {"n": len(rs), "digest": records_digest(rs, also)} for split, rs in splits.items()
         },
+        # Of all documents: one that no question finds today is part of what was judged, too.
+        **({"snapshot": snapshot_of_records(splits)} if suite.retrieval is not None else {}),
     }
 
 

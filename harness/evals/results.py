@@ -65,6 +65,8 @@ class Sample:
     names; None where nothing was answered."""
     moved: tuple[str, ...] = ()
     """The kinds of change under which the answer was another one."""
+    retrieved: dict[str, str] = field(default_factory=dict)
+    """Digests of the passages that the prompt held, by their ids, best first."""
 
     def to_json(self) -> dict[str, Any]:
         """The sample as JSON; what only some tasks have is left out where it is empty."""
@@ -88,7 +90,7 @@ class Sample:
 
 _OPTIONAL: dict[str, Any] = {
     "parsed": None, "scores": {}, "counts": {}, "confidences": {}, "choice_logprobs": None, "error_class": None,
-    "variants": {}, "moved": (),
+    "variants": {}, "moved": (), "retrieved": {},
 }  # fmt: skip
 """Left out where they are at these values."""
 

@@ -171,6 +171,7 @@ def to_sample(work: Work, record: Record, answer: Answer) -> Sample:
         scores={spec.score_name: score.value for spec, score in zip(specs, scores, strict=True)},
         counts=next((dict(score.counts) for score in scores if score.counts), {}), confidences=found.confidences,
         choice_logprobs=found.choice_logprobs, error_class=scores[0].error_class,
+        retrieved={} if record.retrieved is None else {one.id: one.digest for one in record.retrieved.chunks},
     )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from harness.specs.suite import LABELLED, Limit, Split, Suite
 
 Until = Literal["train", "export", "release"]
 SPLITS: tuple[Split, ...] = ("train", "dev", "calibration", "eval")
-MAKING_ROOMS = ("data", "evals", "scoring", "stats", "models", "train", "export", "specs")
+MAKING_ROOMS = ("data", "evals", "retrieval", "scoring", "stats", "models", "train", "export", "specs")
 """Rooms whose code can change what a run makes; a run of other code is another run."""
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.files import read_json, sha256_file, write_json
+from harness.files import digest_json, read_json, sha256_file, write_json
 
 SEAL = "seal.json"
 _EVIDENCE = (
@@ -31,7 +31,7 @@ def seal(run: Path, stage: str, sources: Iterable[Path] = ()) -> None:
     inside = [*_evidence(run, stage), *_artifacts(run, stage)]
     files = {
         **{str(path.relative_to(run)): _facts(path) for path in inside},
-        **{str(path.absolute()): _facts(path) for path in sources if path.is_file()},
+        **{str(path.absolute()): _facts(path) for path in sources if path.exists()},
     }
     write_json(run / "stages" / stage / SEAL, {"files": files})
 
@@ -70,14 +70,14 @@ def _changed(run: Path, stage: str) -> Iterator[tuple[str, str]]:
     sealed: Mapping[str, Any] = read_json(path)["files"] if path.exists() else {}
     for name, facts in sealed.items():
         now = run / name
-        if not now.is_file():
+        if not now.exists():
             if name.startswith("stages/") or Path(name).is_absolute():
                 yield name, _GONE
             continue
         found = now.stat()
         if (found.st_size, found.st_mtime_ns) == (facts["bytes"], facts["mtime_ns"]):
             continue
-        if found.st_size != facts["bytes"] or sha256_file(now) != facts["sha256"]:
+        if found.st_size != facts["bytes"] or _digest(now) != facts["sha256"]:
             yield name, "its bytes changed"
 
 
@@ -97,4 +97,9 @@ def _artifacts(run: Path, stage: str) -> list[Path]:
 
 def _facts(path: Path) -> dict[str, Any]:
     found = path.stat()
-    return {"bytes": found.st_size, "mtime_ns": found.st_mtime_ns, "sha256": sha256_file(path)}
+    return {"bytes": found.st_size, "mtime_ns": found.st_mtime_ns, "sha256": _digest(path)}
+
+
+def _digest(path: Path) -> str:
+    """Of a file's bytes; of the names in a folder, where a file that is added has no bytes that could have changed."""
+    return digest_json(sorted(one.name for one in path.iterdir())) if path.is_dir() else sha256_file(path)

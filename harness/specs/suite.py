@@ -83,6 +83,28 @@ class Records(Document):
         return self
 
 
+class Retrieval(Document):
+    """Where a question's `context` comes from: the best passages of an index over documents, each behind its id."""
+
+    documents: str | None = None
+    """A folder of `.md` and `.txt` files, or a JSONL file of `{doc_id, text}`, relative to the suite; None: the
+    documents.jsonl of the public set."""
+    k: Annotated[int, Field(ge=1, le=50)] = 3
+    """Passages that a question gets."""
+    max_chars: Annotated[int, Field(ge=200, le=1_000_000)] = 6000
+    """Of all passages together, in characters: how many tokens that is depends on the model, and every model gets
+    the same passages. Those that don't fit are left out, the worst first."""
+    chunk_words: Annotated[int, Field(ge=10, le=2000)] = 120
+    """Words of a passage, at most."""
+    query: str | None = None
+    """Where a record says what is looked for, as a dotted path; None: its input."""
+    within: str | None = None
+    """Where a record names the one document that is searched, such as `doc_id`; None: all are."""
+    flagged: Literal["keep", "leave_out", "refuse"] = "keep"
+    """What becomes of passages that read like orders to a model: shown all the same, left out of the index, or an
+    error that names them. A suite that tests what a model does with them keeps them."""
+
+
 class PromptSpec(Document):
     """How a record becomes a conversation. Sandboxed Jinja; `input`, `context`, `options`, `letters` (A, B, …
     one an option), `slices` and `labels` are at hand."""
@@ -185,6 +207,8 @@ class Suite(Document):
     Written and then read: `multi_label` a list of labels, `extract` a JSON object, `spans` quotes of the
     text, `number` a quantity, `answer` a short answer, `generate` any text."""
     records: Records
+    retrieval: Retrieval | None = None
+    """Gives each record its `context` from an index over documents; None: the record brings its own."""
     labels: tuple[str, ...] = ()
     """Allowed labels, in a fixed order; empty takes the sorted labels of the training split."""
     prompt: PromptSpec
@@ -208,6 +232,17 @@ class Suite(Document):
     """Splits of which only a fixed random subset is used."""
     max_error_frac: Annotated[float, Field(ge=0.0, le=1.0)] = 0.02
     """More errors than this and the run cannot PASS."""
+
+    @model_validator(mode="after")
+    def _one_context(self) -> Suite:
+        if self.retrieval is None:
+            return self
+        fields = self.records.fields
+        if fields.context is not None or fields.document is not None:
+            raise ValueError("retrieval gives the context: leave fields.context and fields.document out")
+        if self.retrieval.documents is None and self.records.public is None:
+            raise ValueError("retrieval needs documents: a folder, or a JSONL file of {doc_id, text}")
+        return self
 
 
 def scored_fields(suite: Suite) -> tuple[str, ...]:
