@@ -64,10 +64,11 @@ def read_documents(source: Path) -> tuple[Document, ...]:
 
 
 def document_files(source: Path) -> list[Path]:
-    """The files that the documents are read from, and the folder itself, whose list of files counts too."""
+    """The files that the documents are read from, and the folders that they are in, whose list of files counts too."""
     if not source.is_dir():
         return [source]
-    return [source, *(path for path in _walk(source) if path.suffix.lower() in SUFFIXES)]
+    files = [path for path in _walk(source) if path.suffix.lower() in SUFFIXES]
+    return [*dict.fromkeys([source, *(path.parent for path in files)]), *files]
 
 
 def _walk(folder: Path) -> Iterator[Path]:

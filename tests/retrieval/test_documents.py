@@ -22,7 +22,9 @@ def test_a_folder_is_read_by_name_with_its_folders(tmp_path: Path) -> None:
 
     assert [(one.name, one.text) for one in found] == [("b", "second"), ("deep/a", "first")]
     assert found[0].sha256 == hashlib.sha256(b"\xef\xbb\xbfsecond").hexdigest()
-    assert document_files(tmp_path) == [tmp_path, tmp_path / "b.md", tmp_path / "deep" / "a.txt"]
+    assert document_files(tmp_path) == [
+        tmp_path, tmp_path / "deep", tmp_path / "b.md", tmp_path / "deep" / "a.txt",
+    ]  # fmt: skip
 
 
 def test_a_file_holds_one_document_a_line(tmp_path: Path) -> None:
