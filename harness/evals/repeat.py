@@ -15,6 +15,7 @@ from harness.evals.work import Work
 from harness.models.base import Answer, Identity, Model, Requests
 from harness.models.cache import uncached
 from harness.stats.proportions import upper_bound
+from harness.stats.scatter import scatter_upper_bound
 
 SEED = 17
 GROUPS = (1, 3, 2, 5)
@@ -35,6 +36,9 @@ class Noise:
     """The largest change of a log-probability, of a choice or of a token of an equal text; None where none is known."""
     is_sampled: bool
     """The suite draws answers at a temperature, so that flips are also what chance draws."""
+    margin_sd: float | None = None
+    """Upper 95 % bound for the standard deviation of how far the log-probability of an item's best choice moved
+    against its second; None where choices have no log-probabilities."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -81,10 +85,23 @@ def compare_answers(work: Work, before: Mapping[str, Answer], again: Mapping[str
     )
     differences = [gap for _, a, b in pairs for gap in _gaps(a, b)]
     upper = upper_bound(flips, len(pairs), UPPER_BETA)
+    moves = [move for _, a, b in pairs if (move := _margin_move(a, b)) is not None]
     return Noise(
         len(pairs), flips, 1.0 if upper is None else upper, max(differences, default=None),
         work.suite.generation.temperature > 0.0 and pairs[0][1].choice_logprobs is None,
+        scatter_upper_bound(moves, UPPER_BETA),
     )  # fmt: skip
+
+
+def _margin_move(a: Answer, b: Answer) -> float | None:
+    """How far the best choice of `a` came nearer to or went from its second one; None where that is not known."""
+    if not a.choice_logprobs or not b.choice_logprobs or len(a.choice_logprobs) != len(b.choice_logprobs):
+        return None
+    pairs = sorted(zip(a.choice_logprobs, b.choice_logprobs, strict=True), reverse=True)[:2]
+    if len(pairs) < 2 or not all(math.isfinite(value) for pair in pairs for value in pair):
+        return None
+    (first, first_again), (second, second_again) = pairs
+    return (first_again - second_again) - (first - second)
 
 
 def _gaps(a: Answer, b: Answer) -> Iterator[float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 
 import pytest
 
@@ -167,8 +168,8 @@ def test_each_metric_reads_its_own_number() -> None:
         assert [score_of(gate(metric=metric, at_most=0.5), each) for each in (one, fine)] == [1.0, 0.0]
 
 
-def noise(flips: int, upper: float, difference: float | None = None, items: int = 10) -> Noise:
-    return Noise(items, flips, upper, difference, False)
+def noise(flips: int, upper: float, margin_sd: float | None = None, items: int = 10) -> Noise:
+    return Noise(items, flips, upper, None, False, margin_sd)
 
 
 def test_the_noise_floor_without_probabilities_is_the_upper_bound_where_answers_flipped() -> None:
@@ -185,8 +186,7 @@ def test_the_noise_floor_without_probabilities_is_the_upper_bound_where_answers_
     assert noise_floor(Evidence(found, 1.0, noise=noise(1, 0.3, 0.1, items=1))) == 0.3
 
 
-def test_the_noise_floor_is_the_share_of_near_ties_between_the_flips_and_their_bound() -> None:
-    """A tie is near where twice the largest change of a log-probability bridges it, and just so too."""
+def test_the_noise_floor_is_the_share_expected_to_flip_between_the_flips_and_their_bound() -> None:
     probs = [
         {"a": 0.6, "b": 0.3, "c": 0.1},
         {"a": 0.5, "b": 0.45},
@@ -195,17 +195,17 @@ def test_the_noise_floor_is_the_share_of_near_ties_between_the_flips_and_their_b
     ]
     found = [sample(k, label_probs=each) for k, each in enumerate(probs)]
     found.append(sample(4, error="boom", answer=None))
-    at = (math.log(0.6) - math.log(0.3)) / 2.0
+    margins = [math.log(0.6 / 0.3), math.log(0.5 / 0.45), math.log(0.9 / 0.1)]
 
-    def floor(difference: float, flips: int = 0, upper: float = 0.9, items: int = 10) -> float:
-        return noise_floor(Evidence(found, 1.0, noise=noise(flips, upper, difference, items)))
+    def floor(margin_sd: float, flips: int = 0, upper: float = 0.9, items: int = 10) -> float:
+        return noise_floor(Evidence(found, 1.0, noise=noise(flips, upper, margin_sd, items)))
 
-    assert floor(at) == pytest.approx(2 / 5)
-    assert floor(math.nextafter(at, 0.0)) == pytest.approx(1 / 5)
-    assert floor(100.0) == pytest.approx(3 / 5)
+    for margin_sd in (0.05, 0.4):
+        expected = sum(NormalDist().cdf(-margin / margin_sd) for margin in margins) / 5
+        assert floor(margin_sd) == pytest.approx(expected, rel=1e-6)
     assert floor(0.0) == 0.0
-    assert floor(at, upper=0.25) == 0.25
-    assert floor(at, flips=7) == pytest.approx(0.7)
+    assert floor(100.0, upper=0.25) == 0.25
+    assert floor(0.05, flips=7) == pytest.approx(0.7)
 
 
 def test_without_a_plan_the_samples_are_all_there_is() -> None:

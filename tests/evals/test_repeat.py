@@ -65,6 +65,14 @@ def test_a_model_that_repeats_itself_has_no_flip_and_no_difference(tmp_path: Pat
     assert found["upper"] == pytest.approx(1 - 0.05 ** (1 / 9))
 
 
+def test_how_far_the_two_best_choices_moved_against_each_other_is_bounded(tmp_path: Path) -> None:
+    """Eight margins lose a quarter of a nat and that of r3 loses two."""
+    run(Noisy({"r3"}), make_work(tmp_path, classify(9), *ROWS), tmp_path)
+
+    # 3.3251128 is scipy.stats.chi2.ppf(0.05, 9)
+    assert noise(tmp_path)["margin_sd"] == pytest.approx(((8 * 0.25**2 + 2.0**2) / 3.3251128) ** 0.5)
+
+
 def test_items_are_asked_again_in_other_batches_and_backwards(tmp_path: Path) -> None:
     model = Noisy(set())
 

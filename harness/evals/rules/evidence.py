@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from harness.evals.results import Sample
+from harness.stats.scatter import expected_flips
 
 if TYPE_CHECKING:
     from harness.evals.calibrate import Calibration
@@ -65,34 +67,31 @@ def score_of(gate: Gate, sample: Sample) -> float | None:
 def noise_floor(shown: Evidence) -> float:
     """Share of the answers that may come out otherwise when the same run is made again.
 
-    Where answers flipped it is the upper bound of the flip rate. With label probabilities on every item it is the
-    share of near ties, of which the two likeliest labels are nearer than the largest change seen can bridge, but
-    never less than the flips seen and never more than that upper bound. 0 where no answer flipped and nothing
-    says that one could: the upper bound on a few items that all came out the same is no noise that was seen.
+    With label probabilities on every item it is the share that is expected to flip: an item's two likeliest labels
+    change places with the probability that a normal move of the scatter seen bridges what lies between them. It
+    is never less than the flips seen and never more than the upper bound of their rate. Without probabilities it is
+    that bound where answers flipped, and 0 where none did: the upper bound on a few items that all came out the
+    same is no noise that was seen. All flips are counted as losses.
     """
     noise = shown.noise
     if noise is None or noise.items == 0:
         return 0.0
-    ties = _near_ties(shown.samples, noise.max_difference)
-    if ties is None:
+    expected = _expected_share(shown.samples, noise.margin_sd)
+    if expected is None:
         return noise.upper if noise.flips else 0.0
-    return min(noise.upper, max(ties, noise.flips / noise.items))
+    return min(noise.upper, max(expected, noise.flips / noise.items))
 
 
-def _near_ties(samples: Sequence[Sample], max_difference: float | None) -> float | None:
-    if max_difference is None or not samples:
+def _expected_share(samples: Sequence[Sample], margin_sd: float | None) -> float | None:
+    if margin_sd is None or not samples:
         return None
-    near = 0
-    for sample in samples:
-        if sample.error is None and (not sample.label_probs or len(sample.label_probs) < 2):
-            return None
-        near += sample.error is None and _log_margin(sample) <= 2.0 * max_difference
-    return near / len(samples)
+    answered = [sample for sample in samples if sample.error is None]
+    if any(not sample.label_probs or len(sample.label_probs) < 2 for sample in answered):
+        return None
+    return expected_flips([_log_margin(sample) for sample in answered], margin_sd) / len(samples)
 
 
 def _log_margin(sample: Sample) -> float:
     """log P of the likeliest label minus that of the second."""
-    import math
-
     first, second = sorted((sample.label_probs or {}).values(), reverse=True)[:2]
     return math.inf if second <= 0.0 else math.log(first) - math.log(second)
