@@ -125,8 +125,8 @@ class Scorecard:
     confusions: tuple[tuple[str, str, int], ...] = ()
     """(gold, answer, count) of the most frequent mistakes."""
     noise: dict[str, Any] | None = None
-    """How far answers move by themselves: {"items", "flips", "upper", "max_difference", "is_sampled"}; None where
-    it was not measured."""
+    """How far answers move by themselves: {"items", "flips", "upper", "max_difference", "is_sampled",
+    "margin_sd"}; None where it was not measured."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
