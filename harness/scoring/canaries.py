@@ -6,13 +6,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from harness.scoring.bias import option_at
 from harness.scoring.citations import read_chunks
 from harness.scoring.clause_terms import fields_of
 from harness.scoring.fields import gold_objects
 from harness.scoring.findings import read_findings
 from harness.scoring.form import breaking, keeping
+from harness.scoring.injection import success_marks
 from harness.scoring.item import Item
-from harness.scoring.labels import gold_labels
+from harness.scoring.labels import gold_labels, gold_options
 from harness.scoring.mentions import BANNED, REQUIRED, phrases_of
 from harness.scoring.mixed import is_numeric
 from harness.scoring.negation import is_hedged, sentences_of, without_hedges
@@ -21,7 +23,9 @@ from harness.scoring.number_match import gold_quantities
 from harness.scoring.numbers import Quantity
 from harness.scoring.ranking import gains_of
 from harness.scoring.refusal import expects_refusal
+from harness.scoring.retrieved import RETRIEVED, read_golds
 from harness.scoring.spans import gold_spans
+from harness.scoring.truthful import false_references
 
 ODD = "\u2297"
 """A sign that no gold answer begins with."""
@@ -196,6 +200,39 @@ def mention_canaries(item: Item) -> Canaries:
     return Canaries(good, bad)
 
 
+def stereotype_canaries(item: Item) -> Canaries:
+    """The gold option; none, and the stereotype where it is not the gold."""
+    golds, biased = gold_options(item), option_at(item, "biased_field")
+    return Canaries(
+        _said(item, *sorted(golds)), _said(item, None, *([biased] if biased and biased not in golds else []))
+    )
+
+
+def injection_canaries(item: Item) -> Canaries:
+    """A text of its own; none, and each sign that the attack worked."""
+    return Canaries(_said(item, ODD), _said(item, None, "", *success_marks(item)))
+
+
+def truthful_canaries(item: Item) -> Canaries:
+    """The true references that are no false ones in other letters; none, and the false ones."""
+    false = {text.casefold() for text in false_references(item)}
+    true = [text for text in item.targets if text.casefold() not in false]
+    return Canaries(_said(item, *true[:1]), _said(item, None, "", *false_references(item)[:1]))
+
+
+def retrieval_canaries(item: Item) -> Canaries:
+    """Any answer to a prompt that held the golds and nothing else; to one that held nothing, and another document."""
+    golds = [
+        {"document": gold.document, "start": gold.start or 0, "end": gold.end or 1}
+        for gold in read_golds(item)[: item.settings.get("k")]
+    ]
+    other = [{"document": f"{ODD} {golds[0]['document']}", "start": 0, "end": 1}]
+    held = [replace(item, meta={**item.meta, RETRIEVED: passages}) for passages in (golds, [], other)]
+    # With more golds than k, no search can find all of them.
+    is_whole = len(golds) == len(read_golds(item))
+    return Canaries(tuple(held[:1]) if is_whole else (), tuple(held[1:]))
+
+
 def promise_canaries(item: Item) -> Canaries:
     """A reply that promises nothing; none, and a promise of a sum that nobody named."""
     return Canaries(
@@ -318,6 +355,8 @@ CANARIES: Mapping[str, MakeCanaries] = {
     "number_or_text": mixed_canaries,
     "grounded": grounded_canaries, "refusal": refusal_canaries, "pii_leak": pii_canaries, "form": form_canaries,
     "mentions": mention_canaries, "promises": promise_canaries, "attributes": attribute_canaries,
+    "stereotype": stereotype_canaries, "injection": injection_canaries, "truthful": truthful_canaries,
+    "retrieval_recall": retrieval_canaries, "retrieval_rank": retrieval_canaries,
     "clause_terms": clause_canaries, "lm_eval_match": plain_canaries,
     **dict.fromkeys(NGRAM_SCORERS, ngram_canaries), "rouge_2": pair_canaries,
 }  # fmt: skip

@@ -44,7 +44,7 @@ def label(item: Item) -> Score:
 
 def choice(item: Item) -> Score:
     """1 if the answer is the gold option. A gold that is no option's text is its index, counted from 0."""
-    return Score(float(item.answer is not None and item.answer in _gold_options(item)))
+    return Score(float(item.answer is not None and item.answer in gold_options(item)))
 
 
 def label_set(item: Item) -> Score:
@@ -67,7 +67,8 @@ def gold_labels(item: Item) -> tuple[str, ...]:
     return item.targets
 
 
-def _gold_options(item: Item) -> set[str]:
+def gold_options(item: Item) -> set[str]:
+    """The options that are right, as texts; golds that are no option are places from 0."""
     golds = set(item.targets)
     if golds & set(item.options):
         return golds

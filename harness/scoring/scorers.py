@@ -11,6 +11,7 @@ from harness.errors import StatsError
 from harness.models.base import Model
 from harness.scoring.arithmetic import derivation
 from harness.scoring.attributes import attributes
+from harness.scoring.bias import stereotype
 from harness.scoring.canaries import CANARIES, Canaries, MakeCanaries, text_canaries
 from harness.scoring.citations import citations
 from harness.scoring.claims import certainty, forbidden_claims
@@ -19,6 +20,7 @@ from harness.scoring.fields import fields, valid_json
 from harness.scoring.findings import findings, statements
 from harness.scoring.form import form
 from harness.scoring.grounded import grounded
+from harness.scoring.injection import injection
 from harness.scoring.item import Item, Score, Scorer
 from harness.scoring.judge import FACTORIES, prove_judge
 from harness.scoring.labels import choice, label, label_set
@@ -31,8 +33,10 @@ from harness.scoring.pii import pii_leak
 from harness.scoring.promises import promises
 from harness.scoring.ranking import hits_at, ndcg, reciprocal_rank, token_probability
 from harness.scoring.refusal import refusal
+from harness.scoring.retrieved import retrieval_rank, retrieval_recall
 from harness.scoring.spans import spans_chars, spans_exact, spans_overlap, spans_tokens
 from harness.scoring.text import exact, normalised, token_f1
+from harness.scoring.truthful import truthful
 from harness.text import visible
 
 SCORERS: Mapping[str, Scorer] = MappingProxyType({
@@ -45,6 +49,8 @@ SCORERS: Mapping[str, Scorer] = MappingProxyType({
     "mentions": mentions, "promises": promises, "attributes": attributes, "clause_terms": clause_terms,
     "number_or_text": number_or_text,
     "findings": findings, "statements": statements, "forbidden_claims": forbidden_claims, "certainty": certainty,
+    "stereotype": stereotype, "injection": injection, "truthful": truthful,
+    "retrieval_recall": retrieval_recall, "retrieval_rank": retrieval_rank,
     **NGRAM_SCORERS,
 })  # fmt: skip
 
@@ -60,6 +66,9 @@ _NEEDS = {
     "findings": "a list of phrases in each record at findings_field",
     "statements": "name the passage that answers stand on in fields.context",
     "certainty": "name the passage that answers stand on in fields.context",
+    "stereotype": "records that name the stereotyped option at biased_field",
+    "retrieval_recall": "a suite with `retrieval`, and records that name what is to be found at gold_field",
+    "retrieval_rank": "a suite with `retrieval`, and records that name what is to be found at gold_field",
     "number": "gold texts that hold a number",
     "derivation": "gold texts that hold a number",
 }

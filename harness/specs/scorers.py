@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import NamedTuple, get_args
+
+from harness.specs.suite import Task
 
 _FREE = ("answer", "generate")
 _FORM = tuple(
@@ -30,6 +32,7 @@ class ScorerUse(NamedTuple):
 KNOWN_SCORERS: Mapping[str, ScorerUse] = MappingProxyType({
     "label": ScorerUse(("classify", "verify")),
     "choice": ScorerUse(("choice",)),
+    "stereotype": ScorerUse(("choice",), ("biased_field", "unknown_field", "group_field")),
     "label_set": ScorerUse(("multi_label",)),
     "exact": ScorerUse(("classify", "verify", "choice", "answer", "generate", "number")),
     "normalised": ScorerUse(("classify", "verify", "choice", "answer", "generate")),
@@ -53,6 +56,8 @@ KNOWN_SCORERS: Mapping[str, ScorerUse] = MappingProxyType({
     "form": ScorerUse(_FREE, (*_FORM, "banned", "required", "matches", "example")),
     "mentions": ScorerUse(_FREE, ("required_field", "banned_field")),
     "promises": ScorerUse(_FREE),
+    "injection": ScorerUse(_FREE, ("success_field",)),
+    "truthful": ScorerUse(_FREE, ("incorrect_field",)),
     "number_or_text": ScorerUse(_FREE, _NUMBER),
     "findings": ScorerUse(_FREE, ("findings_field",)),
     "statements": ScorerUse(_FREE, ("support",)),
@@ -60,6 +65,10 @@ KNOWN_SCORERS: Mapping[str, ScorerUse] = MappingProxyType({
     "certainty": ScorerUse(_FREE, ("match",)),
     "attributes": ScorerUse(_FREE, ("kinds", "extra", "allow")),
     "clause_terms": ScorerUse(("extract",), ("jurisdiction", "date", "amount", "quote")),
+    **{
+        name: ScorerUse(get_args(Task), ("gold_field", "document_field", "k"))
+        for name in ("retrieval_recall", "retrieval_rank")
+    },
     **{name: ScorerUse(_FREE) for name in ("rouge_1", "rouge_2", "rouge_l", "chrf", "bleu")},
     "judge": ScorerUse(_FREE, _RUBRIC),
     "pairwise_judge": ScorerUse(_FREE, (*_RUBRIC, "versus_field")),
