@@ -11,6 +11,7 @@ from harness.data.check_suite import Checked, check_suite
 from harness.data.check_train_gates import check_train_gates
 from harness.data.overlap import Overlap, find_overlaps
 from harness.errors import Problem, SpecError
+from harness.specs.gate import GateFile
 from harness.specs.lm_task import is_lm_task
 from harness.specs.load import find_document, resolve_suite, validate
 from harness.specs.recipe import Export, Preflight, Recipe
@@ -52,7 +53,11 @@ def _check_document(yaml: YamlDocument, data_root: Path | None) -> list[Problem]
         return _check_recipe(yaml, data_root)
     if "suite" in yaml.data or is_lm_task(yaml.data):
         return check_suite(yaml, data_root).problems
-    return [yaml.problem((), "neither a recipe nor a suite", "a key `recipe` or `suite` with its name")]
+    if "gates" in yaml.data:
+        validate(yaml, GateFile)
+        return []
+    wanted = "a key `recipe` or `suite` with its name, or `gates` alone"
+    return [yaml.problem((), "neither a recipe nor a suite", wanted)]
 
 
 def _check_recipe(yaml: YamlDocument, data_root: Path | None) -> list[Problem]:
