@@ -17,6 +17,7 @@ from harness.cli_interop import add_interop
 from harness.cli_options import Data, Fresh, Json, RecipeFile, twin
 from harness.cli_plan import add_plan
 from harness.cli_release import add_release
+from harness.cli_retrieval import add_retrieval
 from harness.cli_review import add_review
 from harness.cli_runs import add_runs, open_board
 from harness.cli_serve import add_serve
@@ -207,6 +208,7 @@ add_edge(app)
 add_serve(app)
 add_review(app)
 add_data(app)
+add_retrieval(app)
 add_plan(app)
 
 
