@@ -186,7 +186,7 @@ def test_the_noise_floor_without_probabilities_is_the_upper_bound_where_answers_
     assert noise_floor(Evidence(found, 1.0, noise=noise(1, 0.3, 0.1, items=1))) == 0.3
 
 
-def test_the_noise_floor_is_the_share_expected_to_flip_between_the_flips_and_their_bound() -> None:
+def test_the_noise_floor_is_the_share_expected_to_flip_between_the_bounds_of_what_flipped() -> None:
     probs = [
         {"a": 0.6, "b": 0.3, "c": 0.1},
         {"a": 0.5, "b": 0.45},
@@ -205,7 +205,8 @@ def test_the_noise_floor_is_the_share_expected_to_flip_between_the_flips_and_the
         assert floor(margin_sd) == pytest.approx(expected, rel=1e-6)
     assert floor(0.0) == 0.0
     assert floor(100.0, upper=0.25) == 0.25
-    assert floor(0.05, flips=7) == pytest.approx(0.7)
+    # 0.3933758 is scipy.stats.beta.ppf(0.05, 7, 4): Clopper-Pearson's one-sided bound for 7 of 10
+    assert floor(0.05, flips=7) == pytest.approx(0.3933758, abs=1e-6)
 
 
 def test_without_a_plan_the_samples_are_all_there_is() -> None:

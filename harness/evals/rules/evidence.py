@@ -8,12 +8,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from harness.evals.results import Sample
+from harness.stats.proportions import lower_bound
 from harness.stats.scatter import expected_flips
 
 if TYPE_CHECKING:
     from harness.evals.calibrate import Calibration
     from harness.evals.repeat import Noise
     from harness.specs.gate import Gate
+
+PROVEN_ALPHA = 0.05
 
 
 class Planned(NamedTuple):
@@ -69,9 +72,9 @@ def noise_floor(shown: Evidence) -> float:
 
     With label probabilities on every item it is the share that is expected to flip: an item's two likeliest labels
     change places with the probability that a normal move of the scatter seen bridges what lies between them. It
-    is never less than the flips seen and never more than the upper bound of their rate. Without probabilities it is
-    that bound where answers flipped, and 0 where none did: the upper bound on a few items that all came out the
-    same is no noise that was seen. All flips are counted as losses.
+    is never less than what the flips seen prove, their rate's lower bound, and never more than its upper bound.
+    Without probabilities it is the upper bound where answers flipped, and 0 where none did: the upper bound on a few
+    items that all came out the same is no noise that was seen. All flips are counted as losses.
     """
     noise = shown.noise
     if noise is None or noise.items == 0:
@@ -79,7 +82,8 @@ def noise_floor(shown: Evidence) -> float:
     expected = _expected_share(shown.samples, noise.margin_sd)
     if expected is None:
         return noise.upper if noise.flips else 0.0
-    return min(noise.upper, max(expected, noise.flips / noise.items))
+    proven = lower_bound(noise.flips, noise.items, PROVEN_ALPHA) or 0.0
+    return min(noise.upper, max(expected, proven))
 
 
 def _expected_share(samples: Sequence[Sample], margin_sd: float | None) -> float | None:
