@@ -85,13 +85,6 @@ class Export(Document):
             raise ValueError(f"quants {', '.join(needy)} need importances: set imatrix to auto or true")
         return self
 
-    @model_validator(mode="after")
-    def _is_one_ladder(self) -> Export:
-        twice = sorted({quant for quant in self.quants if self.quants.count(quant) > 1})
-        if twice:
-            raise ValueError(f"quants names {', '.join(twice)} more than once")
-        return self
-
 
 class Deviation(Document):
     """An obligation that the recipe does not meet, and why; the release carries it."""

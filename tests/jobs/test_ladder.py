@@ -165,11 +165,6 @@ def test_a_quant_that_needs_importances_is_refused_by_the_recipe_without_them() 
     assert Export(quants=("q8_0", "iq2_xs"), imatrix="auto").imatrix == "auto"
 
 
-def test_a_ladder_has_each_quant_once() -> None:
-    with pytest.raises(ValidationError, match="q8_0 more than once"):
-        Export(quants=("q8_0", "q4_0", "q8_0"))
-
-
 class Judge:
     """Stages that open the model and hold it to the rules of the export alone."""
 
