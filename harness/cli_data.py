@@ -1,4 +1,4 @@
-"""The commands about personal data in files: find it, put stand-ins in its place, go back with the key."""
+"""The commands about data in files: personal data found, replaced, put back; public sets brought into place."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from harness.cli_options import Data, Json
 from harness.errors import ExitCode, HarnessError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from harness.data.originals.base import Original
     from harness.privacy.scan import Scan
 
 MAX_PLACES = 40
@@ -26,12 +29,14 @@ Names = Annotated[
 KeyFile = Annotated[
     Path, typer.Option("--key-file", help="The key, as `harness data key` writes it.", show_default=False)
 ]
-data_app = typer.Typer(no_args_is_help=True, help="Personal data in files: find, replace, restore.")
+data_app = typer.Typer(
+    no_args_is_help=True, help="Personal data: find, replace, restore; public sets: fetch."
+)
 
 
 def add_data(app: typer.Typer) -> None:
     """Puts the commands of this file among the others."""
-    for command in (scan, pseudonymise, restore, key, canaries):
+    for command in (scan, pseudonymise, restore, key, canaries, fetch):
         data_app.command()(command)
     app.add_typer(data_app, name="data")
 
@@ -172,6 +177,53 @@ def canaries(
         return
     typer.echo(f"{out}: {planted.records:,} records, {planted.planted} of them planted ({n} secrets)")
     typer.echo(f"{suite}: asks for each; gate it with {{metric: score, score: keeps_secrets, at_least: …}}")
+
+
+def fetch(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[SET]", help="Such as legal/cuad_clauses; none lists them.", show_default=False),
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option("--from", metavar="PATH", help="The originals, or hub:owner/name in the local cache.")
+    ] = None,
+    target: Annotated[Path | None, typer.Option("--to", metavar="FOLDER", help="What --data will name.")] = None,
+    eval_frac: Annotated[float, typer.Option(help="Share of contracts, papers, templates … that evaluate.")] = 0.4,
+    json_out: Json = False,
+) -> None:  # fmt: skip
+    """Writes a public set, from what its authors publish, where suites look for it.
+
+    Nothing is downloaded: without a set it says where each is published, and which files are meant.
+
+    Example: harness data fetch support/banking77 --from banking_data --to data
+    """
+    from harness.data.originals.fetch import fetch as write_set
+    from harness.data.originals.sets import ORIGINALS
+
+    if name is None:
+        _print_originals(ORIGINALS, json_out=json_out)
+        return
+    if source is None or target is None:
+        raise HarnessError("a set needs --from, where its originals are, and --to, the folder to write to")
+    made = write_set(name, source, target, eval_frac=eval_frac)
+    if json_out:
+        typer.echo(json.dumps(made._asdict() | {"folder": str(made.folder)}))
+        return
+    typer.echo(
+        f"{made.folder}: {made.train:,} records train, {made.eval:,} evaluate; {made.repeated:,} were repeated"
+    )
+
+
+def _print_originals(originals: Mapping[str, Original], *, json_out: bool) -> None:
+    rows = [
+        {"set": one.name, "origin": one.origin, "licence": one.licence, "files": one.files}
+        for one in originals.values()
+    ]
+    if json_out:
+        typer.echo(json.dumps(rows))
+        return
+    for row in rows:
+        typer.echo(f"{row['set']}: {row['origin']} ({row['licence']})")
 
 
 def _scanned(paths: list[Path], data_root: Path | None) -> list[Path]:
