@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from harness.cli_options import Json, RunName
 from harness.errors import DataError
+
+if TYPE_CHECKING:
+    from harness.review.corrected import CorrectedRate
+    from harness.review.outcome import Outcome
 
 Stage = Annotated[str | None, typer.Option(help="A stage of the run; the last one scored by default.")]
 SuiteName = Annotated[str | None, typer.Option("--suite", help="One suite; the first by default.")]
@@ -36,6 +40,10 @@ def review(
     records: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write what stands as records, JSONL.")
     ] = None,
+    corrected: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Correct the scorer by people's words on N random answers; lists those to judge."),
+    ] = None,
     json_out: Json = False,
 ) -> None:  # fmt: skip
     """People judge answers; how well they agree.
@@ -52,7 +60,7 @@ def review(
     found = _outcome(source)
     if records is not None:
         _write_records(source, found, records)
-    _print(source, found, disputed=disputed, json_out=json_out)
+    _print(source, found, disputed=disputed, corrected=corrected, json_out=json_out)
 
 
 class _Source:
@@ -126,13 +134,15 @@ def _write_records(source: _Source, found: Any, path: Path) -> None:
     typer.echo(f"{len(made)} records in {path}", err=True)
 
 
-def _print(source: _Source, found: Any, *, disputed: bool, json_out: bool) -> None:
+def _print(source: _Source, found: Any, *, disputed: bool, corrected: int | None, json_out: bool) -> None:
+    rate = _corrected(source, found, corrected) if corrected is not None else None
     document = {
         "run": source.folder.name, "stage": source.stage, "suite": source.suite, "path": str(source.path),
         "settled": {id_: one.judgement.value for id_, one in found.settled.items()},
         "disputed": list(found.disputed), "outdated": list(found.outdated), "reviewers": found.n_by_reviewer,
         "agreement": [{"a": a, "b": b, **one._asdict()} for (a, b), one in found.between.items()]
         + [{"a": "scorer", "b": name, **one._asdict()} for name, one in found.with_scorer.items()],
+        **({"corrected": rate._asdict() | {"interval": rate.interval and rate.interval._asdict()}} if rate else {}),
     }  # fmt: skip
     if json_out:
         typer.echo(json.dumps(document, ensure_ascii=False, indent=1))
@@ -149,6 +159,28 @@ def _print(source: _Source, found: Any, *, disputed: bool, json_out: bool) -> No
     )
     for id_ in found.disputed if disputed else ():
         typer.echo(visible(f"  disputed: {id_}", keep_newlines=False))
+    if rate:
+        _print_corrected(rate)
+
+
+def _corrected(source: _Source, found: Outcome, n: int) -> CorrectedRate:
+    from harness.review.corrected import corrected_rate
+
+    return corrected_rate(source.samples, found, n=n)
+
+
+def _print_corrected(rate: CorrectedRate) -> None:
+    from harness.text import visible
+
+    if rate.rate is None or rate.interval is None:
+        typer.echo(f"  no corrected rate: {rate.reason}")
+    else:
+        typer.echo(
+            f"  right as people judge: {rate.rate:.3f} [{rate.interval.low:.3f}, {rate.interval.high:.3f}], by the scorer "
+            f"{rate.scorer:.3f}; people on {rate.n} of {rate.of}, worth {rate.worth:.0f}"
+        )
+    for id_ in rate.waiting:
+        typer.echo(visible(f"  to judge: {id_}", keep_newlines=False))
 
 
 def _kappa(row: dict[str, Any]) -> str:
