@@ -76,13 +76,16 @@ def _check_recipe(yaml: YamlDocument, data_root: Path | None) -> list[Problem]:
     problems += [
         problem for index, checked in suites.items() for problem in _ungradable(yaml, index, checked)
     ]
-    problems += check_gates(yaml, list(suites.values()), _quants(yaml), knows_all_suites=has_all)
+    problems += check_gates(
+        yaml, list(suites.values()), _quants(yaml), knows_all_suites=has_all, trains=_trains(yaml)
+    )
     if recipe is not None:
         read = [suites[at] for at in sorted(suites)]
         problems += check_plan(yaml, recipe, read, data_root, knows_all_suites=has_all)
         problems += check_train_gates(yaml, recipe, read, knows_all_suites=has_all)
     if 0 in suites and (first := suites[0]).suite is not None:
-        problems += _check_training(yaml, first.suite, first)
+        look = _check_training if _trains(yaml) else _check_measuring
+        problems += look(yaml, first.suite, first)
     return sorted(problems, key=lambda problem: (problem.file != yaml.file, problem.file, problem.line or 0))
 
 
@@ -166,6 +169,19 @@ def _quants(yaml: YamlDocument) -> tuple[str, ...]:
     export = yaml.data.get("export")
     quants = export.get("quants") if isinstance(export, dict) else None
     return tuple(map(str, quants)) if isinstance(quants, list) else Export().quants
+
+
+def _trains(yaml: YamlDocument) -> bool:
+    tune = yaml.data.get("tune")
+    return not (isinstance(tune, dict) and tune.get("method") == "none")
+
+
+def _check_measuring(yaml: YamlDocument, suite: Suite, checked: Checked) -> list[Problem]:
+    """Where nothing trains, the files are still held against their parent on records that don't judge them."""
+    if checked.splits is None or checked.splits.get("dev") or checked.splits.get("train"):
+        return []
+    hint = f"give {suite.suite} a records.dev: on it, each file is measured against the 16-bit one"
+    return [yaml.problem(("suites", 0), f'"{suite.suite}"', "a suite with development records", hint)]
 
 
 def _check_training(yaml: YamlDocument, suite: Suite, checked: Checked) -> list[Problem]:

@@ -22,6 +22,8 @@ from harness.stats.survey import effective_lower, effective_sample
 from harness.text import nearest, visible
 
 CHAIN = ("base", "adapter", "merged", "f16")
+UNTRAINED = ("base", "f16")
+"""Stages before the quants where nothing is trained."""
 """Stages before the quants, in their order."""
 TOKEN_CONFIDENCES = ("mean_logprob", "min_logprob")
 """Confidences that every written answer has."""
@@ -30,8 +32,9 @@ MAX_SLICES = 3
 
 
 def check_gates(
-    yaml: YamlDocument, suites: Sequence[Checked], quants: Sequence[str], *, knows_all_suites: bool
-) -> list[Problem]:
+    yaml: YamlDocument, suites: Sequence[Checked], quants: Sequence[str], *, knows_all_suites: bool,
+    trains: bool = True,
+) -> list[Problem]:  # fmt: skip
     """Problems of the rules that are rules; what is wrong with the others, the recipe's own check says.
 
     With `knows_all_suites` false, a rule may read a suite that could not be loaded, so unknown names pass.
@@ -42,7 +45,7 @@ def check_gates(
     problems: list[Problem] = []
     for index, gate in rules.items():
         loc: Loc = ("gates", index)
-        problems += _check_stages(yaml, loc, gate, quants)
+        problems += _check_stages(yaml, loc, gate, quants, CHAIN if trains else UNTRAINED)
         problems += _check_direction(yaml, loc, gate)
         if knows_all_suites:
             problems += _check_suite_name(yaml, loc, gate, suites)
@@ -93,25 +96,27 @@ def _check_suite_name(
         )
 
 
-def _check_stages(yaml: YamlDocument, loc: Loc, gate: Gate, quants: Sequence[str]) -> Iterator[Problem]:
-    known = [*CHAIN, *quants]
+def _check_stages(
+    yaml: YamlDocument, loc: Loc, gate: Gate, quants: Sequence[str], chain: Sequence[str]
+) -> Iterator[Problem]:
+    known = [*chain, *quants]
     for place, stage in enumerate(gate.stages):
         here = (*loc, "stages", place)
         if stage not in known:
             hint = "leave `stages` out to judge each quant" if stage == "edge" else _nearest(stage, known)
             yield yaml.problem(here, describe(stage), "a stage of this recipe", hint)
-        elif gate.metric in EDGE_METRICS and stage in CHAIN:
+        elif gate.metric in EDGE_METRICS and stage in chain:
             yield yaml.problem(here, describe(stage), "a quant", f"{gate.metric} is measured on what ships")
     versus = gate.versus
     if versus is not None and versus not in known:
         yield yaml.problem((*loc, "versus"), describe(versus), "an earlier stage", _nearest(versus, known))
-    elif versus is not None and versus not in CHAIN:
+    elif versus is not None and versus not in chain:
         yield yaml.problem(
-            (*loc, "versus"), describe(versus), f"one of {', '.join(CHAIN)}", "quants come last"
+            (*loc, "versus"), describe(versus), f"one of {', '.join(chain)}", "quants come last"
         )
     elif versus is not None:
         late = [
-            stage for stage in gate.stages if stage in CHAIN and CHAIN.index(stage) <= CHAIN.index(versus)
+            stage for stage in gate.stages if stage in chain and chain.index(stage) <= chain.index(versus)
         ]
         if late:
             hint = f"{', '.join(late)} does not come after it"

@@ -63,6 +63,8 @@ def training_files(
     recipe: Recipe, recipe_path: Path, suites: Sequence[Checked], data_root: Path | None
 ) -> list[Path]:
     """The files that train; those of the hub, and of public sets without `data_root`, are left out."""
+    if not recipe.tune.trains:
+        return []
     if recipe.data:
         named = [file.path for file in recipe.data if not file.path.startswith("hub:")]
         return [recipe_path.parent / name for name in named]

@@ -184,7 +184,15 @@ def _own_examples(loaded: Loaded) -> Iterator[Example]:
 
 
 def train_plan(loaded: Loaded, base: Path) -> TrainPlan:
-    """What the recipe trains."""
+    """What the recipe trains.
+
+    Raises:
+        DataError: it trains nothing.
+    """
+    if not loaded.recipe.tune.trains:
+        raise DataError(
+            "tune.method none trains nothing", hint="harness release gates and exports the base itself"
+        )
     from harness.train.plan import TrainPlan
 
     recipe = loaded.recipe

@@ -26,16 +26,21 @@ class Exporter:
         self._of = candidate
         self._recipe = candidate.loaded.recipe
 
-    def run(self, adapter: Path) -> Verdict:
+    def run(self, adapter: Path | None) -> Verdict:
         """The verdict of the stage that stopped the export, or of the last file that was judged.
+
+        Without an adapter the base is what is exported: its 16-bit file follows on the base.
 
         Files are judged from the largest to the smallest, and none after the first that does not pass: it could not
         be picked any more (`harness.export.pick`).
         """
-        merged = self._merge(adapter)
-        verdict = self._gate_merged(merged)
-        if verdict.verdict is State.PASS:
-            verdict = self._gate_f16(merged)
+        if adapter is None:
+            verdict = self._gate_f16(self._of.base, "base")
+        else:
+            merged = self._merge(adapter)
+            verdict = self._gate_merged(merged)
+            if verdict.verdict is State.PASS:
+                verdict = self._gate_f16(merged, "merged")
         if verdict.verdict is not State.PASS:
             self._of.progress.note(f"export stops: {verdict.stage} is {verdict.verdict}", "warning")
             return verdict
@@ -165,15 +170,15 @@ class Exporter:
             )
         return verdict
 
-    def _gate_f16(self, merged: Path) -> Verdict:
+    def _gate_f16(self, source: Path, parent: str) -> Verdict:
         from harness.export.gguf import convert
 
         target = self._of.artifacts / "model-f16.gguf"
         with self._of.progress.step("f16") as outcome:
             if not target.exists():
-                convert(merged, target, metadata=self._metadata())
+                convert(source, target, metadata=self._metadata())
                 self._tell("f16", target)
-            verdict, outcome["reused"] = self._gate_file("f16", target, "merged", merged)
+            verdict, outcome["reused"] = self._gate_file("f16", target, parent, source)
         return verdict
 
     def _gate_quant(self, quant: str) -> Verdict:

@@ -128,7 +128,7 @@ def order_release(
     }
     options = {
         "recipe": str(recipe_path.absolute()), "data_root": str(data_root.absolute()) if data_root else None,
-        "until": until, "out": str(out.absolute()), "base": base_stamp(loaded.recipe.base),
+        "until": until, "out": str(out.absolute()), "base": base_stamp(loaded.recipe.base), "fresh": fresh,
     }  # fmt: skip
     data = [sha256_file(path) for path in loaded.data]
     key = digest_json(

@@ -166,8 +166,8 @@ def _lineage(folder: Path, loaded: Loaded, options: Mapping[str, Any]) -> dict[s
         "data": [
             suite_lineage(suite, suite_path=path, data_root=data_root).to_json() for suite, path in found.suites
         ],
-        "training": read_json(folder / "train.json"),
-        "merge": read_json(folder / "artifacts" / "merge.json"),
+        # Of a base that ships as it is, there is neither.
+        **_of_training(folder, loaded),
         "code": {"harness": __version__, "sha256": code_digest(MAKING_ROOMS)},
         "environment": {
             "python": platform.python_version(),
@@ -181,8 +181,17 @@ def _lineage(folder: Path, loaded: Loaded, options: Mapping[str, Any]) -> dict[s
     }  # fmt: skip
 
 
+def _of_training(folder: Path, loaded: Loaded) -> dict[str, Any]:
+    if not loaded.recipe.tune.trains:
+        return {}
+    merge = folder / "artifacts" / "merge.json"
+    return {"training": read_json(folder / "train.json"), "merge": read_json(merge)}
+
+
 def training_files(loaded: Loaded, recipe_path: Path, data_root: Path | None) -> list[Path]:
-    """The files that trained: the recipe's own, else that of the first suite."""
+    """The files that trained: the recipe's own, else that of the first suite; none where nothing trains."""
+    if not loaded.recipe.tune.trains:
+        return []
     if loaded.data:
         return list(loaded.data)
     first = load_release(recipe_path, data_root=data_root).suites[0]

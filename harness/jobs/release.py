@@ -23,6 +23,14 @@ from harness.jobs.exporting import Exporter
 from harness.jobs.journal import Journal, read_events
 from harness.jobs.orders import Loaded, Until, load_order
 from harness.jobs.progress import Progress
+from harness.jobs.reuse import (
+    ADAPTER,
+    adapter_digest,
+    besides_documents,
+    facts_for_reuse,
+    find_trained,
+    take_over,
+)
 from harness.jobs.stages import Stages, worst_rule
 from harness.jobs.verdicts import stage_documents
 
@@ -48,18 +56,18 @@ def run_release(folder: Path, journal: Journal) -> dict[str, Any]:
     return ReleaseRun(folder, journal, loaded, options).run()
 
 
-def plan_steps(quants: Sequence[str], until: Until) -> list[tuple[str, str]]:
+def plan_steps(quants: Sequence[str], until: Until, *, trains: bool = True) -> list[tuple[str, str]]:
     """Names and titles of the steps, in their order."""
-    steps = [
-        ("prepare", "read and check the data, unpack the base"),
-        ("base", "gate the base model"),
-        ("train", "train the adapter"),
-        ("adapter", "gate the trained adapter"),
-    ]
+    steps = [("prepare", "read and check the data, unpack the base"), ("base", "gate the base model")]
+    if trains:
+        steps += [("train", "train the adapter"), ("adapter", "gate the trained adapter")]
     if until != "train":
+        if trains:
+            steps += [
+                ("merge", "merge the adapter both ways, keep the better"),
+                ("merged", "gate the merged model"),
+            ]
         steps += [
-            ("merge", "merge the adapter both ways, keep the better"),
-            ("merged", "gate the merged model"),
             ("f16", "write the 16-bit GGUF and gate it"),
             ("ladder", "write the quantized files and measure each"),
             *((quant, f"gate the {quant} file") for quant in quants),
@@ -72,7 +80,7 @@ class ReleaseRun:
 
     def __init__(self, folder: Path, journal: Journal, loaded: Loaded, options: dict[str, Any]) -> None:
         self._until: Until = options["until"]
-        self._steps = plan_steps(loaded.recipe.export.quants, self._until)
+        self._steps = plan_steps(loaded.recipe.export.quants, self._until, trains=loaded.recipe.tune.trains)
         self._journal = journal
         self._progress = Progress(journal, folder, self._steps)
         self._recipe = loaded.recipe
@@ -87,9 +95,10 @@ class ReleaseRun:
             pid=os.getpid(), steps=[name for name, _ in self._steps], resumed=has_begun,
         )  # fmt: skip
         self._prepare()
-        self._gate_base()
-        adapter = self._train()
-        ending = Ending(self._gate_adapter(adapter))
+        adapter, ending = None, Ending(self._gate_base())
+        if self._recipe.tune.trains:
+            adapter = self._train()
+            ending = Ending(self._gate_adapter(adapter))
         if self._until != "train" and ending.verdict.verdict is State.PASS:
             ending = self._export(adapter)
         self._check_lock()
@@ -100,6 +109,9 @@ class ReleaseRun:
 
         with self._progress.step("prepare"):
             self._take_lock()
+            if not self._recipe.tune.trains:
+                self._progress.note("tune.method none: the base itself is gated and exported")
+                return
             report = preflight(
                 self._of.examples("train"),
                 gate_records(self._of.loaded),
@@ -132,7 +144,7 @@ class ReleaseRun:
         now = load_order(Path(self._of.options["recipe"]), self._of.data_root).lock
         check_lock(read_json(self._folder / "lock.json"), now)
 
-    def _gate_base(self) -> None:
+    def _gate_base(self) -> Verdict:
         from harness.models.identity import checkpoint_identity
 
         with self._progress.step("base") as outcome:
@@ -141,15 +153,21 @@ class ReleaseRun:
             verdict, outcome["reused"] = self._of.stages.run(
                 "base", identity.digest, lambda: self._of.open(self._of.base)
             )
-            if verdict.verdict is State.PASS:
+            if verdict.verdict is State.PASS and self._recipe.tune.trains:
                 self._progress.note("the base passes every rule by itself: does it need tuning?", "warning")
+        return verdict
 
     def _train(self) -> Path:
         from harness.train.launching import train_in_processes
 
         if self._of.stages.verdict("base") is None:
             raise RefusedError("training needs a baseline: the base has no verdict on the locked suites")
-        with self._progress.step("train"):
+        identity = str(read_json(self._folder / "base.json")["digest"])
+        key = besides_documents(self._of.loaded, self._of.base, identity)
+        with self._progress.step("train") as outcome:
+            if key is not None and (taken := self._take_over(key)) is not None:
+                outcome["reused"] = True
+                return taken
             result = train_in_processes(
                 train_plan(self._of.loaded, self._of.base),
                 self._folder / "train",
@@ -157,8 +175,30 @@ class ReleaseRun:
                 should_stop=self._progress.should_stop,
                 scorer=self._of.dev_scorer(),
             )
-        write_json(self._folder / "train.json", {**asdict(result), "adapter": result.adapter.name})
+        facts = {} if key is None else facts_for_reuse(self._of.loaded, key, result.adapter)
+        write_json(self._folder / "train.json", {**asdict(result), "adapter": result.adapter.name, **facts})
         return result.adapter
+
+    def _take_over(self, key: str) -> Path | None:
+        """The adapter of an earlier run that differs in documents alone, copied here; None where there is none.
+
+        A run that was asked for anew, or that has begun to train, trains.
+        """
+        path, adapter = self._folder / "train.json", self._folder / ADAPTER
+        kept = read_json(path) if path.exists() else {}
+        if "reused_from" in kept and adapter_digest(adapter) == kept["adapter_sha256"]:
+            return adapter
+        has_begun = (self._folder / "train").exists()
+        if has_begun or self._of.options.get("fresh"):
+            return None
+        found = find_trained(self._folder.parent, key, but=self._folder.name)
+        if found is None:
+            return None
+        origin = found.facts.get("reused_from", found.run)
+        write_json(path, {**found.facts, "reused_from": origin})
+        taken = take_over(found, self._folder)
+        self._progress.note(f"only documents changed: the adapter of {origin} is judged on the new ones")
+        return taken
 
     def _gate_adapter(self, adapter: Path) -> Verdict:
         from harness.models.identity import checkpoint_identity
@@ -181,8 +221,11 @@ class ReleaseRun:
         spend = self._recipe.attempts == "spend"
         self._of.stages.hold(Ledger(home).enter(items, identity, self._folder.name, spend=spend))
 
-    def _export(self, adapter: Path) -> Ending:
+    def _export(self, adapter: Path | None) -> Ending:
         """Exports and gates, then picks and packs what passed."""
+        if adapter is None:
+            # Only now does the base become a candidate, whose files may ship.
+            self._count_attempt(str(read_json(self._folder / "base.json")["digest"]))
         last = Exporter(self._of).run(adapter)
         if last.stage in CHAIN and last.verdict is not State.PASS:
             return Ending(last)

@@ -104,8 +104,8 @@ _TERMS: dict[str, tuple[str, str]] = {
     ),
     "replaceable_knowledge": (
         "knowledge that changes without training: passages with citations, or an adapter that can be swapped",
-        "a suite with fields.context or fields.document and the scorer citations; or tune.method lora or qlora"
-        " without dora and pissa",
+        "a suite with retrieval, fields.context or fields.document and the scorer citations; or tune.method lora or"
+        " qlora without dora and pissa",
     ),
     "groups": (
         "a rule on slices, not only on all items",
@@ -200,7 +200,8 @@ def _is_replaceable(case: Case) -> bool:
 
 def _cites(suite: Suite) -> bool:
     fields = suite.records.fields
-    has_passages = fields.context is not None or getattr(fields, "document", None) is not None
+    has_own = fields.context is not None or getattr(fields, "document", None) is not None
+    has_passages = has_own or suite.retrieval is not None
     return has_passages and "citations" in scorer_names(suite)
 
 

@@ -139,6 +139,14 @@ class Recipe(Document):
         return self
 
     @model_validator(mode="after")
+    def _has_use_for_data(self) -> Recipe:
+        if self.data and not self.tune.trains:
+            raise ValueError(
+                "tune.method none trains nothing, and data names files that train: leave one out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _has_preferences(self) -> Recipe:
         if self.tune.objective == "dpo" and not self.data:
             raise ValueError(

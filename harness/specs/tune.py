@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from harness.specs.base import Document
 from harness.specs.training import Cost, TrainGates
 
-Method = Literal["qlora", "lora", "ia3", "prompt", "full"]
+Method = Literal["qlora", "lora", "ia3", "prompt", "full", "none"]
 LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 LORA_METHODS = ("qlora", "lora")
 
@@ -88,7 +88,8 @@ class Tune(Document):
     """`sft` learns the answers, `dpo` which of two answers is better, `distill` a teacher's distributions."""
     method: Method = "qlora"
     """`qlora` trains adapters over NF4 weights with double quantization, `lora` over 16-bit weights; `ia3` one factor
-    a column; `prompt` only virtual tokens before the prompt, which no GGUF can hold; `full` all weights."""
+    a column; `prompt` only virtual tokens before the prompt, which no GGUF can hold; `full` all weights; `none`
+    nothing: the base itself is gated and exported, as where what has to be known stands in documents."""
     base_precision: Literal["nf4", "16bit"] | None = None
     """What the base's linear layers are held in; None: NF4 for `qlora` and 16 bits for all others."""
     rank: Annotated[int, Field(ge=1, le=256)] = 16
@@ -165,6 +166,11 @@ class Tune(Document):
         return self.method == "qlora" if self.base_precision is None else self.base_precision == "nf4"
 
     @property
+    def trains(self) -> bool:
+        """Whether anything is trained at all."""
+        return self.method != "none"
+
+    @property
     def is_lora(self) -> bool:
         return self.method in LORA_METHODS
 
@@ -182,10 +188,21 @@ def _settings(table: Mapping[str, Mapping[str, Any]], name: Any) -> Mapping[str,
 
 def misfits(tune: Tune) -> Iterator[str]:
     """Each setting that does not go with the others, its key first."""
+    if not tune.trains:
+        yield from _idle_settings(tune)
+        return
     yield from _method_misfits(tune)
     yield from _objective_misfits(tune)
     if tune.dp is not None:
         yield from _privacy_misfits(tune)
+
+
+def _idle_settings(tune: Tune) -> Iterator[str]:
+    """What is set although nothing trains: a person who wrote it expects it to do something."""
+    for key, field in type(tune).model_fields.items():
+        value, default = getattr(tune, key), field.get_default(call_default_factory=True)
+        if key != "method" and value != default:
+            yield f"{key} is set, and method none trains nothing: leave it out"
 
 
 def _method_misfits(tune: Tune) -> Iterator[str]:

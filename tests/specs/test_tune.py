@@ -71,12 +71,23 @@ def test_settings_read_back_from_a_document_are_the_same() -> None:
         ({"dp": {"noise": 1.0, "delta": 1e-5}, "dropout": 0.1}, "dropout with dp"),
         ({"dp": {"noise": 1.0, "delta": 1e-5}, "processes": 2}, "processes above 1 with dp"),
         ({"dp": {"delta": 1e-5}}, "one of epsilon and noise"),
+        ({"method": "none", "rank": 4}, "rank is set, and method none trains nothing"),
+        ({"method": "none", "objective": "dpo"}, "objective is set"),
+        ({"method": "none", "preset": "conservative"}, "preset is set"),
         ({"dp": {"delta": 1e-5, "noise": 1.0, "epsilon": 3.0}}, "one of epsilon and noise"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         Tune.model_validate(settings)
+
+
+def test_method_none_stands_alone_and_survives_a_round_trip() -> None:
+    found = Tune(method="none")
+
+    assert not found.trains
+    assert not found.is_nf4
+    assert Tune.model_validate(found.model_dump()) == found
 
 
 def test_all_of_them_are_named_at_once_each_at_its_line(tmp_path: Path) -> None:
