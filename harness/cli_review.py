@@ -42,7 +42,7 @@ def review(
     ] = None,
     corrected: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Correct the scorer by people's words on N random answers; lists those to judge."),
+        typer.Option(metavar="N", help="Correct the scorer by people's words on N random answers; lists them."),
     ] = None,
     json_out: Json = False,
 ) -> None:  # fmt: skip
@@ -176,8 +176,8 @@ def _print_corrected(rate: CorrectedRate) -> None:
         typer.echo(f"  no corrected rate: {rate.reason}")
     else:
         typer.echo(
-            f"  right as people judge: {rate.rate:.3f} [{rate.interval.low:.3f}, {rate.interval.high:.3f}], by the scorer "
-            f"{rate.scorer:.3f}; people on {rate.n} of {rate.of}, worth {rate.worth:.0f}"
+            f"  right as people judge: {rate.rate:.3f} [{rate.interval.low:.3f}, {rate.interval.high:.3f}], by the "
+            f"scorer {rate.scorer:.3f}; people on {rate.n} of {rate.of}, worth {rate.worth:.0f}"
         )
     for id_ in rate.waiting:
         typer.echo(visible(f"  to judge: {id_}", keep_newlines=False))

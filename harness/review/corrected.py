@@ -72,11 +72,10 @@ def corrected_rate(
     if why := _why_not(samples, waiting):
         return said._replace(reason=why)
     labels = np.array([float(words[id_] is Judgement.RIGHT) for id_ in drawn])
-    judged, rest = (
-        np.array([scores[id_] for id_ in drawn]),
-        np.array([scores[id_] for id_ in scores if id_ not in words]),
-    )
-    mean, bounds = corrected_mean(labels, judged, rest), corrected_bounds(labels, judged, rest, 0.025, 0.025)
+    judged = np.array([scores[id_] for id_ in drawn])
+    rest = np.array([score for id_, score in scores.items() if id_ not in words])
+    mean = corrected_mean(labels, judged, rest)
+    bounds = corrected_bounds(labels, judged, rest, 0.025, 0.025)
     if mean is None or bounds is None:
         return said._replace(reason="people said the same of every answer: there is no spread to measure")
     return said._replace(rate=min(max(mean.mean, 0.0), 1.0), interval=_within(bounds), worth=mean.worth)

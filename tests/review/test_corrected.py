@@ -56,7 +56,7 @@ def test_a_scorer_that_flatters_is_corrected_and_the_interval_covers_the_truth_a
 
     assert sum(one.scorer for one in found) / 300 == pytest.approx(0.6 + 0.4 / 3, abs=0.01)
     assert sum(one.rate or 0.0 for one in found) / 300 == pytest.approx(0.6, abs=0.015)
-    assert 0.91 <= covered / 300
+    assert covered / 300 >= 0.91
 
 
 def test_a_scorer_that_agrees_with_people_is_worth_more_than_their_words_alone() -> None:
@@ -94,7 +94,7 @@ def test_words_on_answers_that_were_not_drawn_change_nothing() -> None:
 
 
 def test_an_unclear_answer_keeps_waiting() -> None:
-    samples, truth = world(4)
+    samples, _ = world(4)
     first = random_draw(samples, N, 17)[0]
     words = [word(one, Judgement.UNCLEAR if one["id"] == first else Judgement.RIGHT) for one in samples]
 
