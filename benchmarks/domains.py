@@ -18,7 +18,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,6 +29,7 @@ from domains_baseline import baseline_samples
 from domains_report import report
 from legal_cuad import RESULTS, machine
 
+from harness.errors import HarnessError
 from harness.evals.results import Sample, Scorecard, State
 from harness.evals.run import Work
 from harness.evals.samples import read_samples
@@ -144,9 +145,10 @@ def main() -> None:
     found = [one for one in SETS if not options.only or one.name in options.only]
     asked = Asked(options.data.absolute(), home_folder(), options.model, options.limit, options.written_limit,
                   options.seed)  # fmt: skip
+    budget = Budget(options.minutes)
     rows = {one.name: begin(one, asked) for one in found}
     if not options.dry_run:
-        ask_all(found, rows, asked, Budget(options.minutes), tunes=not options.no_tune)
+        ask_all(found, rows, asked, budget, tunes=not options.no_tune)
     settings = {
         "model": asked.model,
         "limit": asked.limit,
@@ -199,18 +201,29 @@ def ask_all(
     sets: Sequence[Public], rows: Mapping[str, dict[str, Any]], asked: Asked, budget: Budget, *, tunes: bool
 ) -> None:
     """The base on every set, then tuned sets in their order; each row says what was not run, and why."""
-    here = [one for one in sets if "all" not in rows[one.name]["not_run"]]
-    for one in here:
-        ask_base(one, rows[one.name], asked, budget)
-    by_name = {one.name: one for one in here}
-    for one in here:
-        if one.name not in TUNE_ORDER:
-            rows[one.name]["not_run"]["tuned"] = why_not_tuned(rows[one.name]["task"])
+    here = {one.name: one for one in sets if "all" not in rows[one.name]["not_run"]}
+    for name, one in here.items():
+        attempt(ask_base, "base", one, rows[name], asked, budget)
+    for name in here:
+        if name not in TUNE_ORDER:
+            rows[name]["not_run"]["tuned"] = why_not_tuned(rows[name]["task"])
         elif not tunes:
-            rows[one.name]["not_run"]["tuned"] = "--no-tune"
+            rows[name]["not_run"]["tuned"] = "--no-tune"
     for name in TUNE_ORDER:
-        if tunes and name in by_name:
-            ask_tuned(by_name[name], rows[name], asked, budget)
+        if tunes and name in here:
+            attempt(ask_tuned, "tuned", here[name], rows[name], asked, budget)
+
+
+def attempt(
+    ask: Callable[[Public, dict[str, Any], Asked, Budget], None], what: str, one: Public, row: dict[str, Any],
+    asked: Asked, budget: Budget,
+) -> None:  # fmt: skip
+    """Asks; what is wrong with one set stops no other."""
+    print(f"{one.name}, {what}: {budget.left_s / 60:.1f} minutes left", file=sys.stderr, flush=True)
+    try:
+        ask(one, row, asked, budget)
+    except HarnessError as error:
+        row["not_run"][what] = error.message
 
 
 def why_not_tuned(task: str) -> str:
