@@ -154,3 +154,20 @@ def test_a_model_that_is_always_sure_and_wrong_in_half_fails_the_rule_of_calibra
 
     assert all(isinstance(one, ChoiceRequest) for one in sure.asked)
     assert set(verdicts("calibration", samples).values()) == {State.FAIL}
+
+
+@pytest.mark.parametrize(("name", "can"), [("general", True), ("mmlu", True), ("refusals", False)])
+def test_a_suite_with_development_records_can_veto_a_checkpoint_that_forgot(
+    name: str, can: bool, tmp_path: Path
+) -> None:
+    recipe = (domains.ROOT / "recipes" / "demo.yaml").read_text("utf-8")
+    first = next(line for line in recipe.splitlines() if line.startswith("suites:"))
+    inner = first.partition("[")[2].rstrip("]")
+    suites = ", ".join(str(domains.ROOT / one.strip()) for one in inner.split(","))
+    both = f"suites: [{suites}, {SUITES / name}.yaml]"
+    gated = recipe.replace(first, both).replace("tune:\n", f"tune:\n  gates: {{forgetting: shared-{name}}}\n")
+    (tmp_path / "r.yaml").write_text(gated)
+
+    found = {problem.key for problem in check([tmp_path / "r.yaml"])}
+
+    assert ("tune.gates.forgetting" not in found) is can
