@@ -203,7 +203,7 @@ def _open(situation: Situation, constraints: Constraints) -> Iterator[str]:
     if constraints.consequence == "high":
         yield "what the model abstains from goes to a person: harness review"
     if advice.uses_retrieval and constraints.knowledge == "changing":
-        yield "give answers their passages: fields.context or fields.document in a suite, scorer citations"
+        yield "give answers their passages: `retrieval` in a suite, or fields.context, and the scorer citations"
     if (
         advice.records is not None
         and situation.n_train is not None

@@ -44,7 +44,8 @@ def variants_of(folder: RunFolder) -> list[Variant]:
     picks = folder.document("pick.json") or {}
     reasons = {row.get("quant"): row for row in picks.get("rows") or () if isinstance(row, dict)}
     known = {*planned, *reasons, *(name for name in folder.verdicts if name not in ("base", "adapter"))}
-    stages = [stage for stage in CHAIN if stage in known or stage in ("merged", "f16")]
+    always = ("f16",) if (recipe.get("tune") or {}).get("method") == "none" else ("merged", "f16")
+    stages = [stage for stage in CHAIN if stage in known or stage in always]
     return [_variant(folder, stage, reasons.get(stage) or {}) for stage in stages]
 
 

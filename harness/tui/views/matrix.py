@@ -103,11 +103,14 @@ def planned_stages(manifest: Mapping[str, Any]) -> tuple[str, ...]:
         return ()
     options = manifest.get("options")
     until = options.get("until") if isinstance(options, dict) else None
+    tune = recipe.get("tune")
+    trains = not (isinstance(tune, dict) and tune.get("method") == "none")
     if until == "train":
-        return ("base", "adapter")
+        return ("base", "adapter") if trains else ("base",)
     export = recipe.get("export")
     quants = export.get("quants") if isinstance(export, dict) else ()
-    return ("base", "adapter", "merged", "f16", *(str(quant) for quant in quants or ()))
+    before = ("base", "adapter", "merged", "f16") if trains else ("base", "f16")
+    return (*before, *(str(quant) for quant in quants or ()))
 
 
 def _sum(values: Any) -> int | None:
