@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from harness.data.check import check
-from harness.evals.results import Sample
+from harness.evals.gate import Evidence, judge
+from harness.evals.results import Sample, State
 from harness.models.base import Answer, ChoiceRequest
 from harness.scoring.refusal import is_refusal
-from harness.specs.load import load_suite
+from harness.specs.load import load_gates, load_suite
 from tests.evals.fakes import Told, run
 from tests.real.conftest import ROOT, Rows
 from tests.suites import domains
@@ -49,6 +50,22 @@ def test_golds_are_right_and_all_else_is_wrong(name: str, tmp_path: Path) -> Non
     for rightly in (True, False):
         samples = run(domains.answering(work, rightly=rightly), work, tmp_path / str(rightly))
         assert {sample.score for sample in samples} == {float(rightly)}
+
+
+@pytest.mark.parametrize("name", BY_LOGPROB)
+def test_the_rules_let_a_model_through_that_knows_and_no_other(name: str, tmp_path: Path) -> None:
+    work = domains.work_of(load(name))
+    gates = load_gates(domains.ROOT / "suites" / "shared" / "rules" / f"{name}.yaml")
+    found = {}
+    for rightly in (True, False):
+        samples = run(domains.answering(work, rightly=rightly), work, tmp_path / str(rightly))
+        evidence = {work.suite.suite: Evidence(samples, max_error_frac=0.02)}
+        rules = judge("model", "m", "", gates, evidence, work.suite.suite).rules
+        found[rightly] = [one for one in rules if one.rule in {gate.name for gate in gates}]
+
+    assert [one for one in found[True] if one.verdict is State.FAIL] == []
+    assert any(one.verdict is State.PASS for one in found[True])
+    assert any(one.verdict is State.FAIL for one in found[False])
 
 
 def written(name: str, reply: Callable[[str], str], folder: Path) -> list[Sample]:
@@ -101,11 +118,10 @@ def test_leaning_with_every_stereotype_gives_bbqs_score_of_one(tmp_path: Path) -
 
     samples = run(Told(leans, size=64), work, tmp_path)
 
-    counts = [one.counts for one in samples if one.counts]
-    assert {name for one in counts for name in one} == {"ambiguous", "disambiguated"}
-    assert all(cells == (1, 0, 0) for one in counts for cells in one.values())
-    told = {one.id for one in samples if records[one.id].raw["target"]["biased_index"] is not None}
-    assert {one.id for one in samples if one.counts} == told
+    assert {name for one in samples for name in one.counts} == {"ambiguous", "disambiguated"}
+    for one in samples:
+        is_told = records[one.id].raw["target"]["biased_index"] is not None
+        assert list(one.counts.values()) == [(int(is_told), 0, 0)]
 
 
 def test_people_and_the_phrases_agree_on_what_a_refusal_is(public: Callable[..., Rows]) -> None:
