@@ -95,7 +95,7 @@ def test_five_mistakes_give_five_lines_at_once(folder: Path) -> None:
         ('tune: {epochs: "2"}', "tune.epochs", "a number", "without quotes"),
         ("tune: {targets: q_proj}", "tune.targets", "a list", ""),
         ("tune: 3", "tune", "keys and values", ""),
-        ("tune: {method: qlra}", "tune.method", "qlora, lora, ia3, prompt or full", "nearest: qlora"),
+        ("tune: {method: qlra}", "tune.method", "qlora, lora, ia3, prompt, full or none", "nearest: qlora"),
         ("constraints: {latency_ms: 0}", "constraints.latency_ms", "more than 0", ""),
         ("constraints: {data_sensitive: yes}", "constraints.data_sensitive", "true or false", "YAML 1.2"),
         ("export: {quants: []}", "export.quants", "at least 1 item", ""),
