@@ -219,9 +219,9 @@ def test_a_deviation_from_nothing_is_a_problem(folder: Path) -> None:
     needless = "deviations: [{from: coverage, because: nobody acts on the answers}]\n"
     unknown = "deviations: [{from: covrage, because: nobody acts on the answers}]\n"
 
-    assert [
-        one.hint for one in problems(folder, more=needless)
-    ] == ["neither the domain nor the constraints oblige it"]
+    assert [one.hint for one in problems(folder, more=needless)] == [
+        "neither the domain nor the constraints oblige it"
+    ]
     assert [one.hint for one in problems(folder, more=unknown)] == ["nearest: coverage"]
 
 

@@ -19,7 +19,12 @@ CLAUSE = (
     "Neither party is liable for more than EUR 250,000 in any year."
 )
 SETTINGS = {"jurisdiction": "law", "date": "from", "amount": "cap", "quote": "words"}
-GOLD = {"law": "England and Wales", "from": "2024-03-01", "cap": 250000, "words": "governed by the laws of England"}
+GOLD = {
+    "law": "England and Wales",
+    "from": "2024-03-01",
+    "cap": 250000,
+    "words": "governed by the laws of England",
+}
 
 
 def scored(said: Any, gold: dict[str, Any] | None = None, **settings: Any) -> Score:
