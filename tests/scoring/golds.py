@@ -18,10 +18,12 @@ _GOLDS = {
     "citations": [Item(None, ("x",), context="[1] The notice is given.\n[2] It ends.")],
     "grounded": [Item(None, ("x",), context="Ann Lee paid 12.5 to Borg Ltd.")],
     "refusal": [Item(None, ("refuse",))],
-    **dict.fromkeys(
-        ("retrieval_recall", "retrieval_rank"),
-        [Item(None, ("x",), meta={"gold": ["returns"], "retrieved": []}, settings={"gold_field": "gold"})],
-    ),
+    **{
+        key: [
+            Item(None, ("x",), meta={"gold": ["returns"], "retrieved": []}, settings={"gold_field": "gold"})
+        ]
+        for key in ("retrieval_recall", "retrieval_rank")
+    },
     "mentions": [
         Item(
             None,
