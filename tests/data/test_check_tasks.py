@@ -41,7 +41,8 @@ def problems_of(
     ("task", "row"),
     [
         ("choice", OPTIONS), ("rank", {**OPTIONS, "target": ["a"]}), ("extract", {"target": {"a": 1}}),
-        ("spans", {"target": []}), ("number", {"target": 3}), ("answer", {}), ("perplexity", {}),
+        ("spans", {"input": "the x of it", "target": ["x"]}), ("number", {"target": 3}), ("answer", {}),
+        ("perplexity", {}),
     ],
 )  # fmt: skip
 def test_each_task_can_be_sound(tmp_path: Path, task: str, row: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from datetime import date
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -28,8 +29,8 @@ def one(state: str, **changes: object) -> RuleVerdict:
     return RuleVerdict.from_json({**PASSED, "verdict": state, **changes})
 
 
-def noise(items: int = 100, flips: int = 0, upper: float = 0.03, moved: float | None = None) -> Noise:
-    return Noise(items, flips, upper, moved, is_sampled=False)
+def noise(items: int = 100, flips: int = 0, upper: float = 0.03, margin_sd: float | None = None) -> Noise:
+    return Noise(items, flips, upper, margin_sd, is_sampled=False, margin_sd=margin_sd)
 
 
 def test_a_verdict_of_an_older_file_loads_without_what_it_did_not_know() -> None:
@@ -102,7 +103,7 @@ def test_a_waived_rule_of_todays_gate_no_longer_blocks_and_a_stale_one_does() ->
 
 
 def test_answers_that_repeat_add_no_noise() -> None:
-    shown = Evidence(samples(90, 100), 1.0, noise=noise(moved=0.0))
+    shown = Evidence(samples(90, 100), 1.0, noise=noise(margin_sd=0.0))
 
     assert noise_floor(shown) == 0.0
     assert noise_floor(Evidence(samples(90, 100), 1.0)) == 0.0
@@ -138,11 +139,16 @@ def test_only_near_ties_can_flip_where_label_probabilities_are_known() -> None:
     def at(p: float, k: int) -> Sample:
         return sample(k, label_probs={"a": p, "b": 1.0 - p})
 
-    found = [at(0.9, k) for k in range(98)] + [at(0.5001, k) for k in range(98, 100)]
+    found = [at(0.9, k) for k in range(98)] + [at(0.5, k) for k in range(98, 100)]
 
-    assert noise_floor(Evidence(found, 1.0, noise=noise(upper=0.2, moved=0.001))) == 0.02
-    assert noise_floor(Evidence(found, 1.0, noise=noise(items=20, flips=1, upper=0.2, moved=0.001))) == 0.05
-    assert noise_floor(Evidence(found, 1.0, noise=noise(upper=0.01, moved=0.001))) == 0.01
+    def floor(**seen: Any) -> float:
+        return noise_floor(Evidence(found, 1.0, noise=noise(margin_sd=0.001, **seen)))
+
+    # Two ties of a hundred, each turned by half of the moves.
+    assert floor(upper=0.2) == pytest.approx(0.01)
+    # Clopper-Pearson's lower bound for 4 of 20: scipy.stats.beta.ppf(0.05, 4, 17).
+    assert floor(items=20, flips=4, upper=0.9) == pytest.approx(0.0713539, abs=1e-6)
+    assert floor(upper=0.005) == 0.005
 
 
 def test_many_slices_fail_only_as_far_as_holm_lets_them() -> None:
