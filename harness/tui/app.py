@@ -112,6 +112,8 @@ class HarnessApp(App[None]):
         prompt.focus()
 
     def on_input_changed(self, event: Input.Changed) -> None:
+        if not event.input.has_class("open"):  # the last key's change, told after the prompt was left
+            return
         self.desk.typed(event.value)
         self.draw()
 

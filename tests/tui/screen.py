@@ -93,8 +93,12 @@ class Terminal:
         return self.text
 
     async def settle(self) -> None:
-        """Returns when every widget has done all that was asked of it, and what followed from that."""
+        """Returns when every widget has done all that was asked of it, what followed from that, and is drawn."""
+        before = ""
         for _ in range(3):
+            await self.pilot._wait_for_screen()
+        while (text := self.text) != before:
+            before = text
             await self.pilot._wait_for_screen()
 
     def segments(self) -> list[list[Segment]]:
