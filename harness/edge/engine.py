@@ -270,7 +270,11 @@ class EdgeEngine:
             self._hear(process)
 
     def _timeout_s(self) -> float:
-        return 0.05 if self._closing is not None else 0.5
+        if self._closing is not None:
+            return 0.05
+        if self._state in ("loading", "restarting"):
+            return min(0.5, max(0.0, self._started + self._start_s - time.monotonic()))
+        return 0.5
 
     def _take_inbox(self) -> None:
         with contextlib.suppress(BlockingIOError):
