@@ -136,9 +136,8 @@ def test_an_inspect_log_with_junk_in_any_place_is_read_or_refused(data: st.DataO
         read_or_refused(Path(folder) / "log.json")
 
 
-@settings(max_examples=200)
-@given(st.data())
-def test_a_line_of_lm_eval_with_junk_in_any_place_is_read_or_refused(data: st.DataObject) -> None:
+def lm_eval_document() -> dict[str, Any]:
+    """A line of samples and the results that go with it."""
     arguments = {f"gen_args_{i}": {"arg_0": "q", "arg_1": f" {i}"} for i in range(2)}
     row = {
         "doc_id": 0, "doc": {"id": "a", "unit": "u", "slices": {"k": "v"}}, "target": "[0]", "arguments": arguments,
@@ -150,15 +149,29 @@ def test_a_line_of_lm_eval_with_junk_in_any_place_is_read_or_refused(data: st.Da
         "n-samples": {"t": {"effective": 1}}, "versions": {"t": 1}, "n-shot": {"t": 0}, "config": {"limit": None},
         "task_hashes": {"t": "h"}, "lm_eval_version": "0.4.13",
     }  # fmt: skip
-    document = {"row": row, "results": results}
-    place = data.draw(st.sampled_from([one for one in places(document) if one]))
-    changed = with_junk(document, place, data.draw(JUNK))
+    return {"row": row, "results": results}
+
+
+def read_lm_eval_document(document: Any) -> None:
     with tempfile.TemporaryDirectory() as folder:
         date = "2026-11-22T11-29-01.931509"
-        (Path(folder) / f"samples_t_{date}.jsonl").write_text(json.dumps(changed["row"]) + "\n")
-        (Path(folder) / f"results_{date}.json").write_text(json.dumps(changed["results"]))
+        (Path(folder) / f"samples_t_{date}.jsonl").write_text(json.dumps(document["row"]) + "\n")
+        (Path(folder) / f"results_{date}.json").write_text(json.dumps(document["results"]))
 
         read_or_refused(Path(folder) / f"results_{date}.json")
+
+
+@settings(max_examples=200)
+@given(st.data())
+def test_a_line_of_lm_eval_with_junk_in_any_place_is_read_or_refused(data: st.DataObject) -> None:
+    document = lm_eval_document()
+    place = data.draw(st.sampled_from([one for one in places(document) if one]))
+
+    read_lm_eval_document(with_junk(document, place, data.draw(JUNK)))
+
+
+def test_a_mean_that_no_float_holds_is_refused() -> None:
+    read_lm_eval_document(with_junk(lm_eval_document(), ("results", "results", "t", "acc,none"), 10**400))
 
 
 def read_or_refused(path: Path) -> None:

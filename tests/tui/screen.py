@@ -94,12 +94,12 @@ class Terminal:
 
     async def settle(self) -> None:
         """Returns when every widget has done all that was asked of it, what followed from that, and is drawn."""
-        before = ""
-        for _ in range(3):
+        seen: list[str] = []
+        while (
+            len(seen) < 4 or len(set(seen[-3:])) > 1
+        ):  # a new layout is drawn some turns after it is asked for
             await self.pilot._wait_for_screen()
-        while (text := self.text) != before:
-            before = text
-            await self.pilot._wait_for_screen()
+            seen.append(self.text)
 
     def segments(self) -> list[list[Segment]]:
         """What goes to the terminal, line by line."""
