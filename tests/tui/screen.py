@@ -38,6 +38,9 @@ class FakeJobs:
         return None
 
 
+MAX_TURNS = 100
+
+
 class FakeCommands:
     """Notes the commands, and answers as the test says."""
 
