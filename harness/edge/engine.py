@@ -353,6 +353,7 @@ class EdgeEngine:
             self._end(job, job.done("cancelled"))
         for job in self._running.values():
             if job.ask.id == ask_id and self._process is not None:
+                job.is_withdrawn = True
                 self._process.send({"op": "withdraw", "number": job.number})
 
     def _close(self, until: float) -> None:
@@ -456,7 +457,9 @@ class EdgeEngine:
         self._fail_orders(f"the engine's process {said}")
         for job in sorted(self._running.values(), key=lambda job: -job.number):
             job.deaths += suspect is None or job.number == suspect
-            if job.deaths >= ATTEMPTS:
+            if job.is_withdrawn:
+                self._end(job, job.done("cancelled"))
+            elif job.deaths >= ATTEMPTS:
                 self._fail(job, "crashed", f"native code died twice under it; the last time it {said}")
             else:
                 self._waiting.appendleft(job)

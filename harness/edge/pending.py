@@ -29,6 +29,8 @@ class Job:
     is_truncated: bool = False
     deaths: int = 0
     """Of the process, while this request was in it and may have been why."""
+    is_withdrawn: bool = False
+    """The process was told to end it; where it dies first, nobody asks it again."""
 
     def left_ms(self) -> float | None:
         """What is left of its time."""

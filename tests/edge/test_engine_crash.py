@@ -40,9 +40,12 @@ def is_gone(pid: int) -> bool:
     return False
 
 
-def wait_for_more(heard: Heard) -> None:
-    """Until the next process has told something."""
-    until, told = time.monotonic() + GONE_S, len(heard.events)
+def wait_for_more(engine: EdgeEngine, heard: Heard, restarts: int = 1) -> None:
+    """Until the next process has told something; what the last one had said before may still come."""
+    until = time.monotonic() + GONE_S
+    while time.monotonic() < until and engine.health().restarts < restarts:
+        threading.Event().wait(0.01)
+    told = len(heard.events)
     while time.monotonic() < until and len(heard.events) == told:
         threading.Event().wait(0.01)
     assert len(heard.events) > told
@@ -92,7 +95,7 @@ def test_a_request_that_the_process_dies_under_twice_is_told_and_the_others_are_
     until = time.monotonic() + GONE_S
     while mortal.pid in (first, None) and time.monotonic() < until:
         threading.Event().wait(0.01)
-    wait_for_more(poison)
+    wait_for_more(mortal, poison)
     kill(mortal)
 
     assert poison.failed().trouble == "crashed"
@@ -111,10 +114,25 @@ def test_a_process_that_hangs_is_replaced(long_gguf: Path) -> None:
 
     kill(engine, signal.SIGSTOP)
 
-    wait_for_more(heard)
+    wait_for_more(engine, heard)
     engine.withdraw(request.id)
     assert heard.done().attempts == 2
     assert heard.done().text == heard.streamed()
+    engine.close()
+
+
+def test_a_request_withdrawn_from_a_process_that_hangs_is_not_asked_again(long_gguf: Path) -> None:
+    engine = EdgeEngine(
+        long_gguf, sha256_file(long_gguf), threads=1, slots=1, context_tok=2**16, patience_s=1.0
+    )
+    request = endless("hangs")
+    heard = Heard(engine, request)
+    heard.wait_for_text()
+    kill(engine, signal.SIGSTOP)
+
+    engine.withdraw(request.id)
+
+    assert (heard.done().finish, heard.done().attempts) == ("cancelled", 1)
     engine.close()
 
 
