@@ -5,23 +5,24 @@
     python benchmarks/train_speed.py --device cuda          a random Llama of 1B under NF4, where there is a GPU
 
 SmolLM2-135M-Instruct on the training records of `suites/legal/clauses.yaml`. Both start from one adapter (rank 16 on
-all linear layers) and train the same token ids in the same batches, in bfloat16 over a bfloat16 base, with AdamW at a
-constant rate; the peer runs as a person would set it up, its gradient checkpointing off, because that is faster. Each
-run loads the model afresh; the two take turns, so that each pair shares what else the machine does. Timed is each
-optimizer step, the first ones of a run left out. The ratio is the median over pairs of the runs' median steps.
+all linear layers) and train the same token ids in the same batches, in the same precision, with AdamW at a constant
+rate; the peer runs as a person would set it up, its gradient checkpointing off, because that is faster. Each run loads
+the model afresh; the two take turns, so that each pair shares what else the machine does. Timed is each optimizer step,
+the first ones of a run left out. The ratio is the median over pairs of the runs' median steps.
 
 `lora` holds the base in 16 bits. `qlora` computes with NF4 weights: the peer with bitsandbytes' layers, which unpack
 at every call; ours unpacks once on a processor, which gives the same products.
 
-The two loss curves are compared twice. In float32, over the first steps, where only a difference in the arithmetic can
-set them apart: they must be within 1 %. In bfloat16 they part, because PEFT adds an adapter's small part to a product
+All of it twice. In float32 only a difference in what is computed can set the two loss curves apart: each step's losses
+must be within 1 %. In bfloat16, over a bfloat16 base, they part, because PEFT adds an adapter's small part to a product
 that is rounded already, where ours rounds the sum: there ours may not be more than 1 % above the peer's, on average,
-and the distance of both from the float32 curve is printed.
+and the distance of both from their float32 curves is printed.
 
 Also measures what each lever of the loop gives, by leaving out one at a time; without `rows side by side` all that
 needs them is out too, without `kept activations` they are computed again, without `eager layers` each layer is
-compiled. Writes benchmarks/results/train_speed.json and .md: numbers only. The exit code is 1 where a target is missed
-or the curves are further apart than 1 %. About 20 minutes on two quiet cores.
+compiled. Writes benchmarks/results/train_speed.json and .md: numbers only; what `--precisions` or `--levers` leaves out
+stays as the last call of the same size measured it. The exit code is 1 where a target is missed or the curves are
+further apart than 1 %. About 35 minutes on two quiet cores.
 """
 
 from __future__ import annotations
@@ -49,10 +50,9 @@ TARGETS = {"cpu": 1.5, "cuda": 1.3}
 """How many times as fast as the peer; on a GPU in no more memory."""
 AGREEMENT = 0.01
 """Largest relative distance of the two loss curves."""
-EXACT_STEPS = 3
-"""In float32, which takes several times as long."""
 WARM_UP = 2
 BATCH, SEED, RANK = 8, 17, 16
+PRECISIONS = ("float32", "bfloat16")
 LEVERS = ("rows side by side", "lean layers", "lean blocks", "products together", "supervised logits only",
           "bucketed batches", "kept activations", "eager layers")  # fmt: skip
 
@@ -79,6 +79,7 @@ def main() -> int:
     parser.add_argument(
         "--methods", nargs="+", choices=["lora", "qlora"], default=None, help="on a GPU: qlora"
     )
+    parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--lever-repeats", type=int, default=3)
@@ -86,7 +87,11 @@ def main() -> int:
     parser.add_argument("--accumulate", type=int, default=1, help="micro-batches a step")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument(
-        "--levers", nargs="*", choices=LEVERS, default=list(LEVERS), help="to leave out, one at a time"
+        "--levers",
+        nargs="*",
+        choices=LEVERS,
+        default=list(LEVERS),
+        help="to leave out, one at a time, in bfloat16",
     )
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.add_argument("--out", type=Path, default=RESULTS)
@@ -105,7 +110,7 @@ def main() -> int:
     (options.out / "train_speed.json").write_text(json.dumps(report, indent=1) + "\n")
     (options.out / "train_speed.md").write_text(page(report))
     print(json.dumps(report) if options.json else page(report))
-    return 0 if all(row["is_met"] and row["agrees"] for row in report["methods"].values()) else 1
+    return 0 if all(row["is_met"] and row["agrees"] for row in report["rows"].values()) else 1
 
 
 def has_cuda() -> bool:
@@ -116,52 +121,56 @@ def has_cuda() -> bool:
 
 def measured(options: argparse.Namespace) -> dict[str, Any]:
     """The whole report."""
-    from multiple_choice import machine
-
     with tempfile.TemporaryDirectory() as scratch:
-        about = machine()
-        methods = {method: compared(options, Path(scratch), method) for method in options.methods}
+        rows = {
+            f"{method}, {precision}": compared(options, Path(scratch), method, precision)
+            for precision in options.precisions
+            for method in options.methods
+        }
         levers = left_out(options, Path(scratch)) if options.levers else {}
-    return {
+    setting = {
         "model": MODEL if options.device == "cpu" else "random Llama, 1B", "device": options.device,
         "steps": options.steps, "repeats": options.repeats,
         "lever_repeats": options.lever_repeats, "threads": options.threads, "batch": BATCH,
-        "accumulate": options.accumulate, "rank": RANK, "peer": list(PEER), "machine": about,
-        "methods": methods, "levers": levers,
+        "accumulate": options.accumulate, "rank": RANK, "peer": list(PEER),
     }  # fmt: skip
+    known = known_report(options.out, setting)
+    return {**setting, "rows": known.get("rows", {}) | rows, "levers": levers or known.get("levers", {})}
 
 
-def compared(options: argparse.Namespace, scratch: Path, method: str) -> dict[str, Any]:
+def known_report(folder: Path, setting: Mapping[str, Any]) -> dict[str, Any]:
+    """What an earlier call measured in the same setting; empty where none did."""
+    path = folder / "train_speed.json"
+    report: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return report if {name: report.get(name) for name in setting} == setting else {}
+
+
+def compared(options: argparse.Namespace, scratch: Path, method: str, precision: str) -> dict[str, Any]:
     """Ours and the peer in turns."""
-    from multiple_choice import peer_python
+    from multiple_choice import machine, peer_python
 
-    job = make_job(options, scratch / f"{method}.json", method)
-    peer = [
-        str(peer_python("trl", PEER)),
-        str(HERE / "peers" / "trl_train.py"),
-        str(job),
-        str(options.threads),
-    ]
+    job, about, is_bf16 = (
+        make_job(options, scratch / f"{method}.json", method),
+        machine(),
+        precision == "bfloat16",
+    )
+    script = HERE / "peers" / "trl_train.py"
+    peer = [str(peer_python("trl", PEER)), str(script), str(job), str(options.threads)]
+    pairs = []
     with (
         started(ours(job, options.threads), options.threads) as mine,
         started(peer, options.threads) as theirs,
     ):
-        exact = mine(EXACT_STEPS, bf16=False), theirs(EXACT_STEPS, bf16=False)
-        pairs = []
         for number in range(options.repeats):
-            pair = mine(options.steps), theirs(options.steps)
-            pairs.append(pair)
+            pairs.append((mine(options.steps, bf16=is_bf16), theirs(options.steps, bf16=is_bf16)))
+            seconds = [f"{run.step_s:.2f} s" for run in pairs[-1]]
             print(
-                f"{method} {number + 1}: {pair[0].step_s:.2f} s, peer {pair[1].step_s:.2f} s",
-                file=sys.stderr,
-                flush=True,
+                f"{method}, {precision}, {number + 1}: {', peer '.join(seconds)}", file=sys.stderr, flush=True
             )
-    return summed_up(json.loads(job.read_text()), pairs, exact)
+    return {**summed_up(json.loads(job.read_text()), pairs, is_bf16=is_bf16), "machine": about}
 
 
-def summed_up(
-    job: Mapping[str, Any], pairs: Sequence[tuple[Run, Run]], exact: tuple[Run, Run]
-) -> dict[str, Any]:
+def summed_up(job: Mapping[str, Any], pairs: Sequence[tuple[Run, Run]], *, is_bf16: bool) -> dict[str, Any]:
     """Ratios, speeds, memory, and how far the loss curves are apart."""
     batches = job["batches"][WARM_UP : len(pairs[0][0].seconds)]
     tokens = sum(len(ids) for batch in batches for ids, _ in batch)
@@ -174,26 +183,18 @@ def summed_up(
             "peak_mb": largest([pair[at].peak_mb for pair in pairs]),
             "seconds": [pair[at].seconds for pair in pairs],
             "losses": pairs[0][at].losses,
-            "losses_float32": exact[at].losses,
         }
         for at, name in enumerate(("ours", "TRL"))
     }
     ratios, target = [theirs.step_s / mine.step_s for mine, theirs in pairs], TARGETS[job["device"]]
     excess = [a / b - 1 for mine, theirs in pairs for a, b in zip(mine.losses, theirs.losses, strict=True)]
-    for at, row in enumerate(rows.values()):
-        row["rounding"] = mean(distances(Run([], pairs[0][at].losses[:EXACT_STEPS], None), exact[at]))
-    found = {
-        **rows, "ratios": ratios, "ratio": median(ratios), "target": target, "loss_excess": mean(excess),
-        "largest_loss_distance_float32": max(distances(*exact)),
-    }  # fmt: skip
+    apart = [abs(one) for one in excess]
     is_lighter = job["device"] == "cpu" or rows["ours"]["peak_mb"] <= rows["TRL"]["peak_mb"]
-    agrees = max(found["loss_excess"], found["largest_loss_distance_float32"]) <= AGREEMENT
-    return {**found, "is_met": found["ratio"] >= target and is_lighter, "agrees": agrees}
-
-
-def distances(one: Run, other: Run) -> list[float]:
-    """The relative distance of the two losses of each step that both have."""
-    return [abs(a - b) / max(abs(b), 1e-9) for a, b in zip(one.losses, other.losses, strict=False)]
+    return {
+        **rows, "ratios": ratios, "ratio": median(ratios), "target": target, "loss_excess": mean(excess),
+        "largest_loss_distance": max(apart), "is_met": median(ratios) >= target and is_lighter,
+        "agrees": (mean(excess) if is_bf16 else max(apart)) <= AGREEMENT,
+    }  # fmt: skip
 
 
 def largest(values: Sequence[float | None]) -> float | None:
@@ -487,21 +488,14 @@ def started(command: Sequence[str], threads: int) -> Iterator[Callable[..., Run]
 def page(report: Mapping[str, Any]) -> str:
     """The report as Markdown."""
     rows = [
-        f"| {method} | {name} | {found[name]['step_s']:.3f} | {found[name]['tok_s']:.0f} | "
+        f"| {what} | {name} | {found[name]['step_s']:.3f} | {found[name]['tok_s']:.0f} | "
         f"{found[name]['supervised_tok_s']:.1f} | {spelled(found[name]['peak_mb'])} | "
         f"{found['ratio'] if name == 'TRL' else 1:.2f} |\n"
-        for method, found in report["methods"].items()
+        for what, found in report["rows"].items()
         for name in ("ours", "TRL")
     ]
-    verdicts = [
-        f"- {method}: {found['ratio']:.2f} times as fast ({min(found['ratios']):.2f} to {max(found['ratios']):.2f}), "
-        f"target {found['target']:g}: {'met' if found['is_met'] else '**missed**'}; losses in float32 at most "
-        f"{found['largest_loss_distance_float32']:.4%} apart, in bfloat16 ours "
-        f"{found['loss_excess']:+.2%} beside TRL's. Bfloat16 sets ours {found['ours']['rounding']:.2%} apart from the "
-        f"float32 curve, and TRL's {found['TRL']['rounding']:.2%}.\n"
-        for method, found in report["methods"].items()
-    ]
     levers = [f"| {name} | {found['ratio']:.2f} |\n" for name, found in report["levers"].items()]
+    abouts = {about(found["machine"]) for found in report["rows"].values()}
     return (
         "# Training speed\n\n"
         f"{report['model']} on {report['device']}, {report['batch']} records a step in {report['accumulate']} "
@@ -509,12 +503,41 @@ def page(report: Mapping[str, Any]) -> str:
         f"{report['repeats']} runs each in turns. Written by `benchmarks/train_speed.py`.\n\n"
         "| method | system | step, s | tokens/s | supervised tokens/s | peak, MB | time over ours |\n"
         "|---|---|---|---|---|---|---|\n"
-        + "".join(rows) + "\n" + "".join(verdicts)
-        + ("\nWithout one lever of the loop, LoRA:\n\n| left out | time over ours |\n|---|---|\n" if levers else "")
-        + "".join(levers)
-        + f"\nMachine: {report['machine']['cpu']}, {report['machine']['cpus']} CPUs, load "
-        f"{report['machine']['load_1_min']} at the start. Peer: {', '.join(report['peer'])}.\n"
+        + "".join(rows) + "\n" + "".join(verdict(report["rows"], what) for what in report["rows"])
+        + (LEVERS_HEAD if levers else "") + "".join(levers)
+        + f"\nMachine: {'; '.join(sorted(abouts))}. Peer: {', '.join(report['peer'])}.\n"
     )  # fmt: skip
+
+
+LEVERS_HEAD = """
+Without one lever of the loop, LoRA in bfloat16:
+
+| left out | time over ours |
+|---|---|
+"""
+
+
+def verdict(rows: Mapping[str, Any], what: str) -> str:
+    """A line on speed and loss; a bfloat16 row is also set beside the float32 row of its method."""
+    found, exact = rows[what], rows.get(what.replace("bfloat16", "float32"), {})
+    line = (
+        f"- {what}: {found['ratio']:.2f} times as fast ({min(found['ratios']):.2f} to {max(found['ratios']):.2f}), "
+        f"target {found['target']:g}: {'met' if found['is_met'] else '**missed**'}; losses at most "
+        f"{found['largest_loss_distance']:.4%} apart, ours {found['loss_excess']:+.4%} beside TRL's on average"
+    )
+    if exact in ({}, found):
+        return line + ".\n"
+    apart = [f"{name} {distance(found[name], exact[name]):.2%}" for name in ("ours", "TRL")]
+    return line + f". Mean distance from the float32 losses: {', '.join(apart)}.\n"
+
+
+def distance(one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
+    """The mean relative distance of two loss curves."""
+    return mean(abs(float(a) / float(b) - 1) for a, b in zip(one["losses"], other["losses"], strict=True))
+
+
+def about(machine: Mapping[str, Any]) -> str:
+    return f"{machine['cpu']}, {machine['cpus']} CPUs, load {machine['load_1_min']} at the start"
 
 
 def spelled(peak_mb: float | None) -> str:
