@@ -4,8 +4,8 @@
     python benchmarks/domains.py --data ../shared/data --only pubmedqa --only bbq --limit 60 --minutes 10
 
 A cell is a run of the harness, found again by what goes into it: the same command goes on where the last one stopped.
-First the base model answers every set; then the sets that a log-probability answers are tuned (QLoRA, few steps),
-exported and asked again, one after another, until --minutes are over. What was not run is named. Scores have 95 %
+First the base model answers every set; then two sets of each domain, and judges, are tuned (QLoRA, few steps), exported
+and asked again, one after another, until --minutes are over. What was not run is named. Scores have 95 %
 intervals, verdicts come from the set's rules, slices have tables. Beside them: TF-IDF with logistic regression where
 labels are chosen, the option or the training record nearest by TF-IDF elsewhere. Writes domains.json and .md in
 benchmarks/results. --dry-run names the cells, their rules and baselines, and asks no model.
@@ -72,17 +72,17 @@ class Public(NamedTuple):
 
 SETS = (
     Public("fomc_stance", "finance", "finance/fomc", 0.55, 90),
-    Public("tatqa", "finance", "finance/tatqa", 0.30, prompt_tok=1024),
+    Public("tatqa", "finance", "finance/tatqa", 0.30, 24, 768),
     Public("banking77", "support", "support/banking77", 0.70, 120),
     Public("clinc150_oos", "support", "support/clinc150_oos", 0.70, 120),
     Public("pubmedqa", "healthcare", "healthcare/pubmedqa", 0.55, 40, 448),
     Public("mts_dialog", "healthcare", "healthcare/mts_dialog", 0.55, 60, 384),
     Public("cuad_clauses", "legal", "legal/cuad", 0.65, 90),
-    Public("contract_nli", "legal", "legal/contract_nli", 0.55, prompt_tok=768),
+    Public("contract_nli", "legal", "legal/contract_nli", 0.55, 32, 512),
     Public("scifact_pairs", "science", "science/scifact_pairs", 0.60, 60, 256),
     Public("evidence_inference", "science", "science/evidence_inference", 0.50, 30, 512),
-    Public("product_attributes", "ecommerce", "ecommerce/product_attributes", 0.40),
-    Public("product_descriptions", "ecommerce", "ecommerce/product_descriptions", 0.80),
+    Public("product_attributes", "ecommerce", "ecommerce/product_attributes", 0.40, 60),
+    Public("product_descriptions", "ecommerce", "ecommerce/product_descriptions", 0.80, 60),
     Public("truthfulqa", "shared", "shared/truthfulqa"),
     Public("halueval_general", "shared", "shared/halueval_general", steps=40, prompt_tok=256),
     Public("truth_judge", "shared", "shared/truth_judge", steps=90),
@@ -93,8 +93,9 @@ SETS = (
     Public("mmlu", "shared", "shared/mmlu", prompt_tok=384),
 )
 TUNE_ORDER = (
-    "fomc_stance", "banking77", "scifact_pairs", "pubmedqa", "hatecheck", "cuad_clauses", "truth_judge",
-    "mts_dialog", "clinc150_oos", "evidence_inference", "halueval_general",
+    "fomc_stance", "banking77", "scifact_pairs", "pubmedqa", "cuad_clauses", "product_attributes", "mts_dialog",
+    "clinc150_oos", "evidence_inference", "contract_nli", "tatqa", "product_descriptions", "hatecheck", "truth_judge",
+    "halueval_general",
 )  # fmt: skip
 """One of each domain first: the budget may end anywhere."""
 
@@ -206,7 +207,7 @@ def ask_all(
         attempt(ask_base, "base", one, rows[name], asked, budget)
     for name in here:
         if name not in TUNE_ORDER:
-            rows[name]["not_run"]["tuned"] = why_not_tuned(rows[name]["task"])
+            rows[name]["not_run"]["tuned"] = "bias or knowledge as it is: the base alone"
         elif not tunes:
             rows[name]["not_run"]["tuned"] = "--no-tune"
     for name in TUNE_ORDER:
@@ -224,12 +225,6 @@ def attempt(
         ask(one, row, asked, budget)
     except HarnessError as error:
         row["not_run"][what] = error.message
-
-
-def why_not_tuned(task: str) -> str:
-    """Why a set stays with its base."""
-    written = task not in SCORED_BY_LOGPROB
-    return "answers are written: the base alone" if written else "bias or knowledge as it is: the base alone"
 
 
 def ask_base(one: Public, row: dict[str, Any], asked: Asked, budget: Budget) -> None:
@@ -328,12 +323,13 @@ def write_suite(one: Public, asked: Asked) -> Path:
 def write_recipe(one: Public, asked: Asked) -> Path:
     """A recipe that tunes for `steps` steps and gates nothing: the set's rules are asked of its samples afterwards."""
     suite = read_yaml(write_suite(one, asked)).data
+    answer_tok = 32 if suite["task"] in SCORED_BY_LOGPROB else 320
     document = {
         "recipe": f"domains-{one.name.replace('_', '-')}", "domain": "shared", "base": asked.model,
         "suites": [f"{one.name}.suite.yaml"],
         "tune": {
             "method": "qlora", "rank": 16, "alpha": 32, "batch": 8, "max_steps": one.steps, "learning_rate": 5e-4,
-            "max_tokens": suite["prompt"].get("max_tokens", 512) + 32, "checkpoint_every": one.steps,
+            "max_tokens": suite["prompt"].get("max_tokens", 512) + answer_tok, "checkpoint_every": one.steps,
         },
         "preflight": {"overlaps": "drop"},
         "attempts": "count",
