@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Processes that run the tests, a file of tests at a time and in the order of their names; 0 runs all in one.
+WORKERS ?= 2
 
 # gcc drops the stores to AMX's tile configuration in llama.cpp and every quantized model then crashes;
 # without these two passes AMX works. Processors without AMX need nothing.
@@ -30,7 +32,7 @@ demo: $(STAMP) ## from data to a gated GGUF: base FAIL, adapter PASS, quants, re
 	@$(BIN)/harness demo
 
 test: $(STAMP) ## the test suite, without what is marked slow
-	@$(BIN)/python -m pytest -m "not slow" -q
+	@$(BIN)/python -m pytest -m "not slow" -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 	@echo "next: make check · make demo · make test-slow"
 
 test-slow: $(STAMP) ## what is marked slow
