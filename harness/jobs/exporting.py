@@ -16,7 +16,7 @@ from harness.jobs.packing import candidates_of
 from harness.jobs.stages import worst_rule
 
 if TYPE_CHECKING:
-    from harness.export.fidelity import Source
+    from harness.export.forward import Source
 
 
 class Exporter:
@@ -74,7 +74,7 @@ class Exporter:
         return tuple(rows)
 
     def _judge_8_bit(self, quant: str, target: Path, bytes_per_tok: float) -> CacheRow:
-        from harness.export.fidelity import Source
+        from harness.export.forward import Source
         from harness.models.gguf import CACHE_8_BIT, GgufModel, changed
         from harness.models.identity import gguf_identity
 

@@ -15,7 +15,8 @@ from harness.files import read_json, sha256_file, sha256_text, write_json
 from harness.jobs.candidate import Candidate
 
 if TYPE_CHECKING:
-    from harness.export.fidelity import Fidelity, Reference
+    from harness.export.divergence import Reference
+    from harness.export.fidelity import Fidelity
     from harness.export.quantize import Override, QuantReport
     from harness.train.batches import Example
 
@@ -75,7 +76,8 @@ class Ladder:
         Raises:
             ModelError: llama.cpp refuses a quant, or can't load what it wrote.
         """
-        from harness.export.fidelity import Reference, Source
+        from harness.export.divergence import Reference
+        from harness.export.forward import Source
 
         document: dict[str, Any] = read_json(self._path) if self._path.exists() else {"rows": {}}
         missing = [quant for quant in self._export.quants if not self._is_there(quant, document)]
@@ -112,8 +114,9 @@ class Ladder:
 
     def _weigh(self, texts: Texts, document: dict[str, Any]) -> Path | None:
         """The importance matrix on disk; None where the recipe wants none."""
-        from harness.export.fidelity import Source, read_conversations
+        from harness.export.forward import Source
         from harness.export.imatrix import collect_imatrix, write_imatrix
+        from harness.export.parity import read_conversations
 
         if self._export.imatrix is False:
             return None
@@ -155,7 +158,7 @@ class Ladder:
 
     def _scan(self, reference: Reference, texts: Texts, document: dict[str, Any]) -> None:
         """What each group of tensors costs in the smallest file."""
-        from harness.export.fidelity import Source
+        from harness.export.forward import Source
         from harness.export.quantize import dry_run
         from harness.export.sensitivity import Cost, Group, groups_of, scan
 
@@ -235,7 +238,7 @@ class Ladder:
         return Attempt(variant, path, report, found)
 
     def _keep(self, quant: str, best: Attempt) -> None:
-        from harness.export.fidelity import measure_speed
+        from harness.export.forward import measure_speed
         from harness.models.identity import gguf_identity
 
         target = self._target(quant)

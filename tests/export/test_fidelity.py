@@ -9,20 +9,11 @@ import pytest
 
 from harness.errors import ModelError
 from harness.export import architectures
-from harness.export.fidelity import (
-    Parity,
-    Reference,
-    Source,
-    _positions,
-    _spans,
-    compare,
-    compare_ids,
-    compare_with,
-    divergence,
-    measure_speed,
-    read_conversations,
-)
+from harness.export.divergence import Reference, _positions, _spans, divergence
+from harness.export.fidelity import compare, compare_with
+from harness.export.forward import Source, measure_speed
 from harness.export.gguf import convert
+from harness.export.parity import Parity, compare_ids, read_conversations
 from harness.export.quantize import quantize
 from harness.models.base import Prompt
 from harness.models.chat import load_chat
@@ -36,6 +27,7 @@ from tests.export.tiny_models import (
     torch_logits,
 )
 
+pytestmark = pytest.mark.usefixtures("warm")
 ITEMS = [
     item("one", "The licensee shall pay 30 dollars.\n\n1. now"),
     item("two", "The licensor may not terminate  2 things", "no"),

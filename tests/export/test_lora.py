@@ -9,12 +9,14 @@ import pytest
 
 from harness.errors import IntegrityError, ModelError
 from harness.export import architectures
-from harness.export.fidelity import Divergence, Source, divergence
+from harness.export.divergence import Divergence, divergence
+from harness.export.forward import Source
 from harness.export.gguf import convert
 from harness.export.lora import write_lora_gguf
 from harness.export.merge import merge
 from tests.export.tiny_models import save_adapter, save_checkpoint
 
+pytestmark = pytest.mark.usefixtures("warm")
 TEXTS = [[int(token) for token in np.random.default_rng(5).integers(0, 300, 60)] for _ in range(3)]
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 KINDS: dict[str, dict[str, Any]] = {

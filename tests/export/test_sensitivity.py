@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.export.fidelity import Reference, Source
+from harness.export.divergence import Reference
+from harness.export.forward import Source
 from harness.export.quantize import Override, TensorPlan, dry_run, quantize
 from harness.export.sensitivity import Cost, Group, better_types, groups_of, scan
 from tests.export.tiny_models import item
