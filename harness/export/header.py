@@ -76,7 +76,7 @@ def read_header(path: Path) -> Header:
         DataError: it is malformed, or costs more than a header may.
     """
     with tempfile.TemporaryFile() as answer:
-        command = [sys.executable, "-m", "harness.export.header", str(path.absolute())]
+        command = [sys.executable, "-m", "harness.export.header", str(path.absolute()), str(CPU_S)]
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
         try:
             done = subprocess.run(
@@ -210,10 +210,10 @@ def _render(template: str, turns: tuple[tuple[str, str], ...]) -> str | None:
     return text if len(text) <= MAX_SHOWN else None
 
 
-def _limit() -> None:
+def _limit(cpu_s: int) -> None:
     for limit, most in (
         (resource.RLIMIT_AS, MEMORY_BYTES),
-        (resource.RLIMIT_CPU, CPU_S),
+        (resource.RLIMIT_CPU, cpu_s),
         (resource.RLIMIT_FSIZE, MAX_ANSWER_BYTES),
         (resource.RLIMIT_NOFILE, 64),
         (resource.RLIMIT_CORE, 0),
@@ -222,8 +222,8 @@ def _limit() -> None:
 
 
 def main() -> None:
-    """The child: one path in, one JSON document out."""
-    _limit()
+    """The child: a path and seconds of processor time in, one JSON document out."""
+    _limit(int(sys.argv[2]))
     try:
         with Path(sys.argv[1]).open("rb") as file:
             answer = _describe(parse(file, os.fstat(file.fileno()).st_size))

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.errors import DataError
+from harness.export import header
 from harness.export.header import parse, read_header
 from harness.export.release import write_release
 from harness.export.verify import file_identity, verify
@@ -20,17 +21,17 @@ from tests.export.releases import edit, make_contents, sign_again, write_gguf
 
 
 def test_a_header_is_read_as_the_gguf_package_wrote_it(tmp_path: Path) -> None:
-    header = read_header(write_gguf(tmp_path / "a.gguf"))
+    found = read_header(write_gguf(tmp_path / "a.gguf"))
 
-    assert (header.architecture, header.tensors, header.context_tok) == ("llama", 1, 256)
-    assert header.end_text == "<|im_end|>"
-    assert header.rendered[0] == "<|im_start|>user\nU1<|im_end|>\n<|im_start|>assistant\n"
+    assert (found.architecture, found.tensors, found.context_tok) == ("llama", 1, 256)
+    assert found.end_text == "<|im_end|>"
+    assert found.rendered[0] == "<|im_start|>user\nU1<|im_end|>\n<|im_start|>assistant\n"
 
 
 def test_a_file_without_a_template_has_none(tmp_path: Path) -> None:
-    header = read_header(write_gguf(tmp_path / "a.gguf", template=None))
+    found = read_header(write_gguf(tmp_path / "a.gguf", template=None))
 
-    assert (header.template, header.rendered) == (None, ())
+    assert (found.template, found.rendered) == (None, ())
 
 
 def text(value: str) -> bytes:
@@ -97,8 +98,11 @@ TEMPLATES = {
 
 
 @pytest.mark.parametrize("what", TEMPLATES)
-def test_a_hostile_chat_template_is_refused_by_name_and_stops_nobody(what: str, tmp_path: Path) -> None:
+def test_a_hostile_chat_template_is_refused_by_name_and_stops_nobody(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Consistently put into a release: file, identity, verdict and manifest fit, the template does not."""
+    monkeypatch.setattr(header, "CPU_S", 3)
     release = write_release(tmp_path / "release", make_contents(tmp_path)).folder
     model = write_gguf(release / "clauses-q4_0.gguf", template=TEMPLATES[what])
     identity = file_identity(sha256_file(model))
@@ -126,7 +130,7 @@ def test_a_sparse_file_costs_nothing_to_look_into(tmp_path: Path) -> None:
 
 
 def test_what_the_child_says_is_small(tmp_path: Path) -> None:
-    header = read_header(write_gguf(tmp_path / "a.gguf", template="{{ 'x' * 1000000 }}"))
+    found = read_header(write_gguf(tmp_path / "a.gguf", template="{{ 'x' * 1000000 }}"))
 
-    assert len(json.dumps(header)) < 10_000
-    assert not any(header.rendered)
+    assert len(json.dumps(found)) < 10_000
+    assert not any(found.rendered)
