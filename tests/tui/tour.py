@@ -68,11 +68,12 @@ class Tmux:
 
     def __init__(self, place: Path) -> None:
         self.place = place
-        env = {"HARNESS_HOME": str(place / ".harness"), "HARNESS_REVIEWER": "ana", "PS1": "$ "}
+        env = {"HARNESS_HOME": str(place / ".harness"), "HARNESS_REVIEWER": "ana"}
         settings = [word for name, value in env.items() for word in ("-e", f"{name}={value}")]
         self._run("new-session", "-d", "-s", SESSION, "-x", str(CELLS), "-y", str(ROWS), *settings,
                   "-c", str(place), "bash --norc --noprofile")  # fmt: skip
         self._run("set-option", "-t", SESSION, "status", "off")
+        self.type("PS1='$ '; clear")
 
     def _run(self, *words: str) -> str:
         done = subprocess.run(["tmux", *words], capture_output=True, text=True, check=True)
@@ -82,6 +83,11 @@ class Tmux:
         for key in keys:
             self._run("send-keys", "-t", SESSION, *(["-l"] if literal else []), key)
             time.sleep(0.15)
+
+    def type(self, words: str) -> None:
+        """Types a line of the shell."""
+        self.keys(words, literal=True)
+        self.keys("Enter")
 
     @property
     def text(self) -> str:
@@ -118,8 +124,7 @@ class Tmux:
 
     def open(self) -> None:
         """Starts the terminal, as a person types it."""
-        self.keys("harness", literal=True)
-        self.keys("Enter")
+        self.type("harness")
         self.wait_for("1 Board")
 
     def window_pid(self) -> int | None:
@@ -249,13 +254,11 @@ def leave(tmux: Tmux, before: dict[str, str]) -> None:
         SystemExit: it is not.
     """
     tmux.wait_for("$ ")
-    after = tmux.modes
-    if after != before:
-        raise SystemExit(f"the terminal was left as {after}; it was {before}")
-    tmux.keys("echo still $((40 + 2)); stty -a | grep -o ' echo\\b'", literal=True)
-    tmux.keys("Enter")
+    tmux.type("echo still $((40 + 2)); stty -a | grep -o ' echo\\b'")
     tmux.wait_for("still 42")
     tmux.wait_for("\n echo\n")
+    if (after := tmux.modes) != before:
+        raise SystemExit(f"the terminal was left as {after}; it was {before}")
 
 
 def wait_for_step(tmux: Tmux, step: int) -> None:
@@ -273,8 +276,7 @@ def kill_windows(tmux: Tmux, kills: int) -> None:
     draw = random.Random(17)
     for at in range(kills):
         worker = worker_pid(tmux.place)
-        tmux.keys("harness", literal=True)
-        tmux.keys("Enter")
+        tmux.type("harness")
         time.sleep(draw.uniform(0.05, 4.0))
         if draw.random() < 0.7:
             tmux.keys(*draw.choices("12345678jk", k=3))
@@ -282,15 +284,13 @@ def kill_windows(tmux: Tmux, kills: int) -> None:
         if pid is not None:
             os.kill(pid, signal.SIGKILL)
         time.sleep(0.3)
-        tmux.keys("reset", literal=True)
-        tmux.keys("Enter")
+        tmux.type("reset")
         after = worker_pid(tmux.place)
         if worker is not None and after != worker and not events(tmux.place, "run.done"):
             raise SystemExit(f"kill {at + 1} of the window took the job along")
         sys.stdout.write(f"window {pid} killed, {at + 1} of {kills}; the worker is {after}\n")
         sys.stdout.flush()
-    tmux.keys("clear", literal=True)
-    tmux.keys("Enter")
+    tmux.type("clear")
 
 
 def events(place: Path, name: str) -> list[dict[str, Any]]:
