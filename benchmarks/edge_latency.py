@@ -1,19 +1,21 @@
-"""How fast the edge engine answers with SmolLM2 as Q4_0, as ratios to llama.cpp's own loop and to itself.
+"""How fast the edge engine answers with SmolLM2 as Q4_0 and Q4_K_M, as ratios to llama.cpp's own loop and to itself.
 
     python benchmarks/edge_latency.py                       some minutes on 2 quiet cores
-    python benchmarks/edge_latency.py --repeats 2 --json
+    python benchmarks/edge_latency.py --quants q4_0 --repeats 2 --json
 
 Measured, each repetition in turn, medians over the repetitions:
 
 - first token with a shared prefix of 400 tokens at hand, over the first token of a prompt as long that shares nothing;
 - a classification answer (8 labels by log-probability) after that prefix, 95th percentile in ms;
-- tokens a second, prompt and decode, over what a plain loop of `llama_decode` reaches in a process of its own: the same
-  library, file, threads and lengths, as llama-bench measures (prompts in one batch, nothing sampled but the argmax);
-- eight answers side by side over the same eight one after another, in tokens a second;
+- tokens a second, prompt and decode, over what a plain loop of `llama_decode` (`llama_loop.py`) reaches in a process of
+  its own: the same library, file, threads and lengths, as llama-bench measures;
+- eight answers side by side over the same eight one after another, in tokens a second; the same of the plain loop: it
+  says what the library gains with the file's type; and the engine's eight over the plain loop's eight;
 - an adapter of rank 16 on all matrices put in place while the base stays loaded, in ms.
 
-The file is made once and kept in the cache folder. The embedded Q4_1 itself (`--model`) has no kernels for several rows
-at once in this library: its prompts take four times as long, and eight answers side by side gain little.
+Files are made once and kept in the cache folder. What several rows at once gain is up to llama.cpp's kernels for the
+file's type: most with Q4_0 and F16, less with Q4_K_M and Q8_0, little with the embedded Q4_1 (`--model`). The engine's
+process and the plain loop's are in sessions of their own, so that the kernel shares the cores out to them alike.
 
 Writes benchmarks/results/edge_latency.json and .md.
 """
@@ -43,10 +45,21 @@ from harness.models.embedded import cache_folder, embedded_checkpoint
 from harness.stats.quantiles import quantile
 
 RESULTS = Path(__file__).parent / "results"
+LOOP = Path(__file__).parent / "llama_loop.py"
 SHARED_TOK = 400
 NEW_TOK = 64
 PROMPT_WORDS = 440
 SWAP_RANK = 16
+QUANTS = ("q4_0", "q4_k_m")
+
+
+class Lengths(NamedTuple):
+    """What the plain loop is given, in tokens."""
+
+    prompt: int
+    shared: int
+    tail: int
+    new: int
 
 
 class Target(NamedTuple):
@@ -67,6 +80,7 @@ TARGETS = (
     Target("decode_over_plain_loop", 0.95, False, "×"),
     Target("prompt_over_plain_loop", 0.95, False, "×"),
     Target("eight_side_by_side_over_one_by_one", 2.0, False, "×"),
+    Target("eight_over_plain_loop", 0.95, False, "×"),
     Target("adapter_swap_ms", 100.0, True, "ms"),
 )
 
@@ -79,15 +93,17 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--labels", type=int, default=60, help="classification answers in all")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 2)
-    parser.add_argument("--model", type=Path, default=None, help="a GGUF; SmolLM2 by default")
+    parser.add_argument("--model", type=Path, help="a GGUF; SmolLM2 by default")
+    parser.add_argument("--quants", nargs="+", default=QUANTS, help="of SmolLM2, where no file is given")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--plain", nargs=2, type=int, metavar=("PROMPT", "NEW"), help=argparse.SUPPRESS)
     options = parser.parse_args()
-    path = options.model or smollm()
-    if options.plain:
-        plain_loop(path, *options.plain, threads=options.threads)
-        return
-    document = measure(path, options.threads, options.repeats, options.labels)
+    paths = [options.model] if options.model else [smollm(quant) for quant in options.quants]
+    document = {
+        "what": "edge latency", "when": datetime.now(UTC).isoformat(timespec="seconds"), **machine(),
+        "load_1m": os.getloadavg()[0], "threads": options.threads, "repeats": options.repeats,
+        "llama_cpp_python": version("llama-cpp-python"),
+        "files": [measure(path, options.threads, options.repeats, options.labels) for path in paths],
+    }  # fmt: skip
     RESULTS.mkdir(exist_ok=True)
     text = table(document)
     (RESULTS / "edge_latency.json").write_text(json.dumps(document, indent=1) + "\n")
@@ -95,18 +111,18 @@ def main() -> None:
     print(json.dumps(document, indent=1) if options.json else text)
 
 
-def smollm() -> Path:
-    """SmolLM2 as Q4_0, converted and quantized by the harness."""
+def smollm(quant: str) -> Path:
+    """SmolLM2 so quantized, converted and quantized by the harness."""
     from harness.export.gguf import convert
     from harness.export.quantize import quantize
 
     folder = cache_folder() / "benchmarks"
     folder.mkdir(parents=True, exist_ok=True)
-    wide, small = folder / "smollm2-f16.gguf", folder / "smollm2-q4_0.gguf"
+    wide, small = folder / "smollm2-f16.gguf", folder / f"smollm2-{quant}.gguf"
     if not wide.exists():
         convert(embedded_checkpoint("smollm2-135m"), wide, metadata={})
     if not small.exists():
-        quantize(wide, small, "q4_0")
+        quantize(wide, small, quant)
     return small
 
 
@@ -117,8 +133,11 @@ def measure(path: Path, threads: int, repeats: int, labels: int) -> dict[str, An
     answers: list[float] = []
     try:
         (warm,) = ask_all(engine, [shared_ask("warm", 1)], 1)
-        prompt_tok = ask_all(engine, [long_ask("length")], 1)[0].prompt_tok
-        with Plain(path, threads, prompt_tok) as plain:
+        (again,) = ask_all(engine, [shared_ask("again", 1)], 1)
+        (long,) = ask_all(engine, [long_ask("length")], 1)
+        tail_tok = again.prompt_tok - again.cached_tok
+        lengths = Lengths(long.prompt_tok, again.cached_tok, tail_tok, NEW_TOK)
+        with Plain(path, threads, lengths) as plain:
             for at in range(repeats):
                 rows.append(repetition(engine, plain, f"r{at}"))
                 each = -(-labels // repeats)
@@ -137,12 +156,12 @@ def measure(path: Path, threads: int, repeats: int, labels: int) -> dict[str, An
         "decode_over_plain_loop": median(row["decode_tok_s"] / row["plain_decode_tok_s"] for row in rows),
         "prompt_over_plain_loop": median(row["prompt_tok_s"] / row["plain_prompt_tok_s"] for row in rows),
         "eight_side_by_side_over_one_by_one": median(row["eight_tok_s"] / row["one_tok_s"] for row in rows),
+        "plain_eight_over_one": median(row["plain_eight_tok_s"] / row["plain_one_tok_s"] for row in rows),
+        "eight_over_plain_loop": median(row["eight_tok_s"] / row["plain_eight_tok_s"] for row in rows),
         "adapter_swap_ms": median(swaps),
     }
     return {
-        "what": "edge latency", "when": datetime.now(UTC).isoformat(timespec="seconds"), **machine(),
-        "load_1m": os.getloadavg()[0], "threads": threads, "model": path.name, "repeats": repeats,
-        "llama_cpp_python": version("llama-cpp-python"), "prompt_tok": prompt_tok, "shared_tok": warm.prompt_tok,
+        "model": path.name, "prompt_tok": long.prompt_tok, "shared_tok": warm.prompt_tok,
         "label_answers": len(answers), "medians": middle, "figures": figures,
         "holds": {target.figure: target.holds(figures[target.figure]) for target in TARGETS},
     }  # fmt: skip
@@ -153,7 +172,7 @@ def repetition(engine: EdgeEngine, plain: Plain, name: str) -> dict[str, float]:
     (uncached,) = ask_all(engine, [lone_ask(f"{name}-cold")], 1)
     (cached,) = ask_all(engine, [shared_ask(f"{name}-warm", 1)], 1)
     (long,) = ask_all(engine, [long_ask(name)], 1)
-    prompt_s, decode_s = plain.times()
+    loop = plain.tok_s()
     (alone,) = ask_all(engine, [shared_ask(f"{name}-written", NEW_TOK)], 1)
     asks = [shared_ask(f"{name}-{{}}-{at}", NEW_TOK) for at in range(8)]
     one_s, one_tok = timed(engine, [renamed(ask, "one") for ask in asks], 1)
@@ -161,10 +180,11 @@ def repetition(engine: EdgeEngine, plain: Plain, name: str) -> dict[str, float]:
     return {
         "uncached_ms": first_ms(uncached), "cached_ms": first_ms(cached),
         "prompt_tok_s": 1e3 * long.prompt_tok / first_ms(long),
-        "plain_prompt_tok_s": plain.prompt_tok / prompt_s,
+        "plain_prompt_tok_s": loop["prompt"],
         "decode_tok_s": 1e3 * (alone.output_tok - 1) / (alone.total_ms - first_ms(alone)),
-        "plain_decode_tok_s": NEW_TOK / decode_s,
+        "plain_decode_tok_s": loop["decode"],
         "one_tok_s": one_tok / one_s, "eight_tok_s": eight_tok / eight_s,
+        "plain_one_tok_s": loop["one"], "plain_eight_tok_s": loop["eight"],
     }  # fmt: skip
 
 
@@ -210,66 +230,29 @@ def long_ask(name: str) -> Ask:
 class Plain:
     """The plain loop in a process of its own; it waits, without a thread that spins, while others are measured."""
 
-    def __init__(self, path: Path, threads: int, prompt_tok: int) -> None:
-        self.prompt_tok = prompt_tok
-        command = [sys.executable, __file__, "--model", str(path), "--threads", str(threads)]
+    def __init__(self, path: Path, threads: int, lengths: Lengths) -> None:
+        sizes = [part for name, size in lengths._asdict().items() for part in (f"--{name}", str(size))]
         environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "OMP_NUM_THREADS": str(threads)}
         self._child = subprocess.Popen(
-            [*command, "--plain", str(prompt_tok), str(NEW_TOK)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
+            [sys.executable, str(LOOP), str(path), "--threads", str(threads), *sizes],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True,
         )  # fmt: skip
-        self.times()  # the first warms up
+        self.tok_s()  # the first warms up
 
-    def times(self) -> tuple[float, float]:
-        """Seconds for the prompt, and for the tokens after it."""
+    def tok_s(self) -> dict[str, float]:
+        """Tokens a second, by part."""
         assert self._child.stdin is not None
         assert self._child.stdout is not None
         self._child.stdin.write("go\n")
         self._child.stdin.flush()
-        prompt_s, decode_s = map(float, self._child.stdout.readline().split())
-        return prompt_s, decode_s
+        found: dict[str, float] = json.loads(self._child.stdout.readline())
+        return found
 
     def __enter__(self) -> Plain:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._child.communicate()
-
-
-def plain_loop(path: Path, prompt_tok: int, new_tok: int, *, threads: int) -> None:
-    """For each line of stdin: a prompt in batches of 512 and then token by token, through llama_decode alone."""
-    import ctypes
-
-    import llama_cpp as lib
-    import numpy as np
-
-    silent = lib.llama_log_callback(lambda _level, _text, _data: None)
-    lib.llama_log_set(silent, ctypes.c_void_p(0))
-    lib.llama_backend_init()
-    model = lib.llama_model_load_from_file(str(path).encode(), lib.llama_model_default_params())
-    params = lib.llama_context_default_params()
-    params.n_ctx, params.n_batch, params.n_ubatch = 2048, 512, 512
-    params.n_threads = params.n_threads_batch = threads
-    context = lib.llama_init_from_model(model, params)
-    vocab = lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(model))
-    prompt = (np.arange(prompt_tok) * 7919 % vocab).astype(np.int32)
-
-    def decode(ids: np.ndarray) -> int:
-        batch = lib.llama_batch_get_one(ids.ctypes.data_as(ctypes.POINTER(ctypes.c_int32)), len(ids))
-        if lib.llama_decode(context, batch) != 0:
-            raise RuntimeError("llama_decode failed")
-        logits = np.ctypeslib.as_array(lib.llama_get_logits_ith(context, -1), shape=(vocab,))
-        return int(logits.argmax())
-
-    for _ in sys.stdin:
-        lib.llama_memory_clear(lib.llama_get_memory(context), True)
-        began = time.perf_counter()
-        for start in range(0, prompt_tok, 512):
-            token = decode(prompt[start : start + 512])
-        prompted = time.perf_counter()
-        for _ in range(new_tok):
-            token = decode(np.array([token], dtype=np.int32))
-        print(prompted - began, time.perf_counter() - prompted, flush=True)
 
 
 def adapter_swaps(engine: EdgeEngine, path: Path, folder: Path, repeats: int) -> list[float]:
@@ -312,25 +295,25 @@ def matrices(reader: Any) -> Iterator[tuple[str, int, int]]:
 
 
 def table(document: dict[str, Any]) -> str:
-    """The figures beside their targets, as Markdown."""
-    lines = [
-        f"Edge latency: {document['model']}, {document['cpu']}, {document['threads']} threads, load"
-        f" {document['load_1m']:.1f}, {document['repeats']} repetitions, {document['when']}",
-        "",
-        "| figure | found | target | holds |",
-        "|---|---|---|---|",
-    ]
+    """The figures beside their targets, as Markdown; a part for each file."""
+    head = (
+        f"Edge latency: {document['cpu']}, {document['threads']} threads, load {document['load_1m']:.1f},"
+        f" {document['repeats']} repetitions, {document['when']}"
+    )
+    return "\n".join([head, *(line for file in document["files"] for line in file_lines(file))])
+
+
+def file_lines(file: dict[str, Any]) -> Iterator[str]:
+    figures = file["figures"]
+    yield from ("", f"## {file['model']}", "", "| figure | found | target | holds |", "|---|---|---|---|")
     for target in TARGETS:
-        found, bound = document["figures"][target.figure], "at most" if target.is_most else "at least"
-        holds = "yes" if document["holds"][target.figure] else "no"
-        name = target.figure.replace("_", " ")
-        lines.append(
-            f"| {name} | {found:.3g} {target.unit} | {bound} {target.bound:g} {target.unit} | {holds} |"
-        )
-    middle = document["medians"]
-    lines += ["", "| median | value |", "|---|---|"]
-    lines += [f"| {name.replace('_', ' ')} | {value:.4g} |" for name, value in middle.items()]
-    return "\n".join(lines)
+        bound = "at most" if target.is_most else "at least"
+        holds = "yes" if file["holds"][target.figure] else "no"
+        name, found = target.figure.replace("_", " "), figures[target.figure]
+        yield f"| {name} | {found:.3g} {target.unit} | {bound} {target.bound:g} {target.unit} | {holds} |"
+    yield f"| the plain loop's own eight over one | {figures['plain_eight_over_one']:.3g} × | | |"
+    yield from ("", "| median | value |", "|---|---|")
+    yield from (f"| {name.replace('_', ' ')} | {value:.4g} |" for name, value in file["medians"].items())
 
 
 if __name__ == "__main__":
