@@ -67,5 +67,7 @@ class Context:
     """Whether the recipe scores checkpoints."""
     n_served: int = 0
     """On the monitor: servers whose request logs are at hand."""
+    is_read_only: bool = False
+    """Whether nothing can be written below the home: a mounted folder, say."""
     comparison: tuple[str, ...] | None = None
     """On the diff: the words of the command that compares the two sides."""

@@ -25,13 +25,14 @@ from harness.tui.context import (
     TRAIN,
     Context,
 )
+from harness.tui.inputs import Inputs
 from harness.tui.jobs import Jobs
 from harness.tui.screens.all import Screens
 from harness.tui.screens.base import Effect, Screen
 from harness.tui.twins import twin_of_screen
 from harness.tui.views.board import title_right
 from harness.tui.views.cells import Line, Span, line
-from harness.tui.views.folders import LINES_A_LOOK, Home, RunFolder
+from harness.tui.views.folders import LINES_A_LOOK, Home, RunFolder, can_be_written
 from harness.tui.views.frame import CHROME_ROWS, frame
 
 if TYPE_CHECKING:
@@ -63,12 +64,14 @@ class Desk:
         self._run = run
         self._jobs = jobs or Jobs()
         self.commands = Commands(home)
+        self.inputs = Inputs()
         self._listed_s = float("-inf")
         self._asked: Callable[[], None] | None = None
         self._message: Line = ()
         self._message_s = 0.0
         self._before_help = BOARD
         self._palette: str | None = None
+        self._is_read_only = False
         self.screens = Screens(self)
 
     def _forget(self) -> None:
@@ -105,6 +108,7 @@ class Desk:
         if now - self._listed_s >= RUNS_S:
             self._listed_s = now
             self.home.look()
+            self._is_read_only = not can_be_written(self.home.home)
             self._keep_run()
         more = self._read_journals()
         self.board.follow()
@@ -179,6 +183,7 @@ class Desk:
             command=folder.command if folder else None,
             stage=self.board.stage,
             n_sources=len(folder.sources) if folder else 0,
+            is_read_only=self._is_read_only,
         )
         return screen.context(common)
 

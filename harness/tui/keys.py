@@ -41,6 +41,7 @@ from harness.tui.reasons import (
     nothing_to_judge,
     nothing_to_open,
     paused_already,
+    writing,
     written_already,
 )
 from harness.tui.twins import (
@@ -113,54 +114,54 @@ ACTIONS: tuple[Action, ...] = (
     ),
     Action(
         ("p",), "pause", "pause", "Lets training wait after its step, with a checkpoint written.", (TRAIN,),
-        why_not=paused_already, twin=steer("pause"),
+        why_not=writing(paused_already), twin=steer("pause"),
     ),
     Action(
-        ("c",), "go_on", "go on", "Ends the pause.", (TRAIN,), why_not=not_paused, twin=steer("go-on"),
+        ("c",), "go_on", "go on", "Ends the pause.", (TRAIN,), why_not=writing(not_paused), twin=steer("go-on"),
     ),
     Action(
         ("v",), "gate_now", "gate now", "Scores the checkpoint of this step on the development records.", (TRAIN,),
-        why_not=no_train_gates, twin=steer("gate"),
+        why_not=writing(no_train_gates), twin=steer("gate"),
     ),
     Action(
         ("b",), "roll_back", "roll back",
         "Goes back to the checkpoint that the gates like best, else to the newest, with half the learning rate.",
-        (TRAIN,), why_not=not_training, twin=steer("roll-back"),
+        (TRAIN,), why_not=writing(not_training), twin=steer("roll-back"),
     ),
     Action(
         ("s",), "finish", "keep best", "Trains no further: the best checkpoint so far becomes the adapter.", (TRAIN,),
-        why_not=not_training, twin=steer("finish"),
+        why_not=writing(not_training), twin=steer("finish"),
     ),
     Action(
-        ("r",), "right", "right", "Says that the answer is right.", (REVIEW,), why_not=nothing_to_judge,
+        ("r",), "right", "right", "Says that the answer is right.", (REVIEW,), why_not=writing(nothing_to_judge),
         twin=review_twin("right"),
     ),
     Action(
-        ("w",), "wrong", "wrong", "Says that the answer is wrong.", (REVIEW,), why_not=nothing_to_judge,
+        ("w",), "wrong", "wrong", "Says that the answer is wrong.", (REVIEW,), why_not=writing(nothing_to_judge),
         twin=review_twin("wrong"),
     ),
     Action(
-        ("v",), "unclear", "unclear", "Says that nobody can tell.", (REVIEW,), why_not=nothing_to_judge,
+        ("v",), "unclear", "unclear", "Says that nobody can tell.", (REVIEW,), why_not=writing(nothing_to_judge),
         twin=review_twin("unclear"),
     ),
     Action(
-        ("s",), "skip", "skip", "Leaves the answer for later.", (REVIEW,), why_not=nothing_to_judge,
+        ("s",), "skip", "skip", "Leaves the answer for later.", (REVIEW,), why_not=writing(nothing_to_judge),
         twin=review_twin("skipped"),
     ),
     Action(
-        ("b",), "bad_item", "bad item", "Says that the record itself is wrong.", (REVIEW,), why_not=nothing_to_judge,
-        twin=review_twin("bad item"),
+        ("b",), "bad_item", "bad item", "Says that the record itself is wrong.", (REVIEW,),
+        why_not=writing(nothing_to_judge), twin=review_twin("bad item"),
     ),
     Action(
         ("c",), "comment", "comment", "Asks for a reason, kept with the next word.", (REVIEW,),
-        why_not=nothing_to_judge,
+        why_not=writing(nothing_to_judge),
     ),
     Action(
         ("e",), "correct", "correct", "Asks what the right answer would have been, kept with the next word.", (REVIEW,),
-        why_not=nothing_to_judge,
+        why_not=writing(nothing_to_judge),
     ),
     Action(
-        ("U",), "undo", "undo", "Takes your newest word back.", (REVIEW,), why_not=nothing_said,
+        ("U",), "undo", "undo", "Takes your newest word back.", (REVIEW,), why_not=writing(nothing_said),
         twin=review_twin("undone"),
     ),
     Action(
@@ -191,11 +192,11 @@ ACTIONS: tuple[Action, ...] = (
     ),
     Action(
         ("t",), "start_train", "train", "Starts the recipe up to the gate on the trained adapter.", (START,),
-        why_not=no_recipe, twin=start_twin("train"),
+        why_not=writing(no_recipe), twin=start_twin("train"),
     ),
     Action(
-        ("e",), "start_export", "export", "Starts the recipe up to the gated quants.", (START,), why_not=no_recipe,
-        twin=start_twin("export"),
+        ("e",), "start_export", "export", "Starts the recipe up to the gated quants.", (START,),
+        why_not=writing(no_recipe), twin=start_twin("export"),
     ),
     Action(
         ("c",), "check", "check", "Looks for problems in the document, without loading a model.", (START,),
@@ -262,15 +263,15 @@ ACTIONS: tuple[Action, ...] = (
     Action(("z",), "zoom", "zoom", "Gives the sample's text the whole screen.", (SAMPLES,), why_not=no_sample),
     Action(
         ("x",), "cancel", "stop", "Stops the running job after its current batch; finished work is kept.",
-        (BOARD, LIVE, TRAIN), why_not=not_running, twin=cancel, is_next=True,
+        (BOARD, LIVE, TRAIN), why_not=writing(not_running), twin=cancel, is_next=True,
     ),
     Action(
         ("X",), "cancel_now", "stop now", "Stops the running job at once; finished batches are kept.", (BOARD, LIVE),
-        why_not=not_running, twin=lambda c: f"{cancel(c)} --now", is_in_footer=False,
+        why_not=writing(not_running), twin=lambda c: f"{cancel(c)} --now", is_in_footer=False,
     ),
     Action(
         ("r",), "resume", "resume", "Starts a run that was stopped, failed or died; it goes on where it was.",
-        (BOARD, LIVE, TRAIN), why_not=not_resumable, twin=lambda c: c.command or f"harness show {run(c)}",
+        (BOARD, LIVE, TRAIN), why_not=writing(not_resumable), twin=lambda c: c.command or f"harness show {run(c)}",
         is_next=True,
     ),
     Action(

@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from harness.jobs.store import RunState
 from harness.tui.context import DIFF, EXPORT, LIVE, PLAN, REVIEW, SAMPLES, START, TRAIN, Context
+
+
+def writing(reason: Callable[[Context], str | None]) -> Callable[[Context], str | None]:
+    """The reason of an action that writes into the home: first of all, that it can't be written."""
+    return lambda context: read_only(context) or reason(context)
+
+
+def read_only(context: Context) -> str | None:
+    return "this home can only be read from here" if context.is_read_only else None
 
 
 def no_run(context: Context) -> str | None:
@@ -108,9 +119,9 @@ def nothing_disputed(context: Context) -> str | None:
 
 def nothing_to_open(context: Context) -> str | None:
     if context.screen == PLAN:
-        return None if context.document else "w writes the recipe first"
+        return read_only(context) or (None if context.document else "w writes the recipe first")
     if context.screen == START:
-        return no_document(context)
+        return read_only(context) or no_document(context)
     if context.screen == REVIEW:
         return nothing_to_judge(context)
     if context.screen == DIFF:

@@ -12,7 +12,6 @@ from harness.review.answers import Judgement, Review, read_reviews, review_path,
 from harness.review.outcome import Outcome, outcome_of
 from harness.review.queue import Item, make_queue
 from harness.tui.context import REVIEW, Context
-from harness.tui.inputs import Inputs
 from harness.tui.screens.base import Effect, Screen
 from harness.tui.views.cells import Line
 from harness.tui.views.review import Desk as ReviewDesk
@@ -38,7 +37,6 @@ class ReviewScreen(Screen):
         self._is_correcting = False
         self._shown_s = 0.0
         self._is_adjudicating = False
-        self.inputs: Inputs = getattr(self, "inputs", Inputs())
         self.by: str = getattr(self, "by", reviewer())
 
     def enter(self) -> None:
@@ -119,8 +117,8 @@ class ReviewScreen(Screen):
         id_ = text_of(here.sample.get("id")) if here else ""
         text = here.sample.get("input") if here else None
         if text is None and folder is not None:
-            text = self.inputs.find(folder, source[1], id_)
-            if text is None and self.inputs.has_read(folder):
+            text = self.desk.inputs.find(folder, source[1], id_)
+            if text is None and self.desk.inputs.has_read(folder):
                 text = "(the data that this run was scored on are not there any more)"
         words = [
             one

@@ -8,7 +8,6 @@ from typing import Any
 
 from harness.evals.results import Scorecard
 from harness.tui.context import SAMPLES, Context
-from harness.tui.inputs import Inputs
 from harness.tui.screens.base import Effect, Screen
 from harness.tui.views.cells import Line
 from harness.tui.views.frame import CHROME_ROWS
@@ -25,7 +24,6 @@ class SamplesScreen(Screen):
         self.here = SampleScreen()
         self._list: SampleList | None = None
         self._indexes: dict[Path, SampleIndex] = getattr(self, "_indexes", {})
-        self._inputs: Inputs = getattr(self, "_inputs", Inputs())
 
     def enter(self) -> None:
         self._open()
@@ -91,7 +89,7 @@ class SamplesScreen(Screen):
         sample, folder, source = self._listed(), self.desk.folder, self.here.source
         if sample is None or folder is None or source is None or "input" in sample:
             return sample
-        text = self._inputs.find(folder, source[1], text_of(sample.get("id")))
+        text = self.desk.inputs.find(folder, source[1], text_of(sample.get("id")))
         return sample if text is None else {"input": text, **sample}
 
     def _card(self) -> Scorecard | None:

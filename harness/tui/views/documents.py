@@ -40,7 +40,10 @@ def documents(place: Path) -> list[DocumentInfo]:
             info = None if path in found else _described(path, place.resolve())
             if info is not None:
                 found[path] = info
-    return sorted(found.values(), key=lambda info: (info.kind != "recipe", info.name, info.path))
+    return sorted(
+        found.values(),
+        key=lambda info: (info.kind != "recipe", Path(info.path).is_absolute(), info.name, info.path),
+    )
 
 
 def _files(root: Path) -> Iterator[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -172,6 +173,14 @@ class Home:
         if info is not None:
             self._known[folder] = (stamp, info)
         return info
+
+
+def can_be_written(home: Path) -> bool:
+    """Whether a run can be kept there; for a home that is not there yet, in the folder where it would stand."""
+    place = home.absolute()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    return os.access(place, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 def _stamp(folder: Path) -> tuple[int, ...]:
