@@ -6,9 +6,10 @@ import itertools
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -18,8 +19,16 @@ from fakes import FakeRun
 
 from harness.jobs import lease
 
+if TYPE_CHECKING:
+    from harness.tui.keys import Action
+    from harness.tui.screens.base import Effect, Screen
+
 STARTED_S = 1_795_338_000.0
 NOW_S = STARTED_S + 3600.0
+RECORDED_S = 1_795_374_000.0
+"""An hour at which everything recorded had been."""
+RECORDED = Path(__file__).parents[1] / "golden"
+RECIPE = "# a recipe\nrecipe: my-first\ndomain: legal\ndescription: Something to try.\nbase: embedded:smollm2-135m\n"
 
 
 @pytest.fixture(autouse=True)
@@ -38,10 +47,53 @@ def _fixed_time(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     time.tzset()
 
 
+@pytest.fixture(autouse=True)
+def _keeps_its_word(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A test that says which actions it does has done them."""
+    declared = set(getattr(request.function, "does", ()))
+    if not declared:
+        yield
+        return
+    from harness.tui.desk import Desk
+
+    done: set[str] = set()
+    found = Desk.handler
+
+    def noted(desk: Desk, action: Action, screen: Screen) -> Callable[[], Effect | None]:
+        done.add(f"{screen.name}.{action.name}")
+        return found(desk, action, screen)
+
+    monkeypatch.setattr(Desk, "handler", noted)
+    yield
+    assert declared <= done, f"never done: {sorted(declared - done)}"
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with a recipe of its own, and nothing else that comes with the harness."""
+    place = tmp_path / "place"
+    (place / "recipes").mkdir(parents=True)
+    (place / "recipes" / "mine.yaml").write_text(RECIPE)
+    (place / "suites").mkdir()
+    (place / "suites" / "one.yaml").write_text("suite: one\ndomain: science\ntask: generate\n")
+    (place / "suites" / "other.yaml").write_text("something: else\n")
+    monkeypatch.chdir(place)
+    monkeypatch.setattr("harness.tui.views.documents.bundled_root", lambda: tmp_path / "nowhere")
+    return place
+
+
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     """An empty home folder."""
     return tmp_path / "home"
+
+
+@pytest.fixture
+def recorded(home: Path) -> Path:
+    """A home as the demo's release left it, and a server of another one: real files, of which nothing is written."""
+    shutil.copytree(RECORDED / "runs", home / "runs")
+    shutil.copytree(RECORDED / "serving", home / "serving")
+    return home
 
 
 @pytest.fixture(scope="session")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from conftest import NOW_S
 from rich.segment import Segment
@@ -17,9 +17,26 @@ from textual.pilot import Pilot
 from harness.tui.app import HarnessApp
 from harness.tui.commands import Said
 from harness.tui.comparisons import Answer, Comparisons, Sides
+from harness.tui.context import NUMBERED, PLAN, START
 from harness.tui.desk import Desk
 
 GOLDEN = Path(__file__).parent / "golden"
+KEYS = {name: (str(number),) for number, name in enumerate(NUMBERED, start=1)} | {
+    START: ("0",),
+    PLAN: ("0", "p"),
+}
+"""How a person comes to each screen."""
+Test = TypeVar("Test", bound=Callable[..., Any])
+
+
+def does(*actions: str) -> Callable[[Test], Test]:
+    """Says of a test which actions its keys do, as `screen.action`; the test fails where one of them was not done."""
+
+    def declare(test: Test) -> Test:
+        test.does = actions  # type: ignore[attr-defined]
+        return test
+
+    return declare
 
 
 class FakeJobs:
@@ -101,6 +118,13 @@ class Terminal:
         await self.settle()
         return self.text
 
+    async def open(self, name: str) -> str:
+        """The screen with this name, opened by its keys; the plan shows a document that `harness plan` printed."""
+        if name == PLAN:
+            planned = Answer(json.loads((GOLDEN / "plan.json").read_text()))
+            self.desk.screens.plan.plans.find = lambda words: planned  # type: ignore[method-assign]
+        return await self.press(*KEYS[name])
+
     async def settle(self) -> None:
         """Returns when every widget has done all that was asked of it, what followed from that, and is drawn."""
         seen: list[str] = []
@@ -123,15 +147,16 @@ class Terminal:
 
 @asynccontextmanager
 async def terminal(
-    home: Path, *, size: tuple[int, int] = (100, 30), ascii: bool = False, run: str | None = None
-) -> AsyncIterator[Terminal]:
+    home: Path, *, size: tuple[int, int] = (100, 30), ascii: bool = False, run: str | None = None,
+    now_s: float = NOW_S,
+) -> AsyncIterator[Terminal]:  # fmt: skip
     """The terminal on the home folder, with all there is to read read."""
-    desk = Desk(home, run=run, jobs=FakeJobs(), now=lambda: NOW_S)  # type: ignore[arg-type]
+    desk = Desk(home, run=run, jobs=FakeJobs(), now=lambda: now_s)  # type: ignore[arg-type]
     desk.commands = FakeCommands()  # type: ignore[assignment]
     desk.diff.comparisons = ComparisonsAtOnce(home)
     desk.catch_up()
     for info in desk.home.runs:  # at once, where the terminal reads them in a thread
-        desk.review.inputs.read_now(desk.home.folder(info))
+        desk.inputs.read_now(desk.home.folder(info))
     app = HarnessApp(desk, is_ascii=ascii)
     async with app.run_test(size=size) as pilot:
         shown = Terminal(app, pilot)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from fakes import FakeRun
-from screen import FakeCommands, FakeJobs, Terminal, terminal
+from fakes import SUITE, FakeRun
+from screen import FakeCommands, FakeJobs, Terminal, does, terminal
 
 from harness.tui.app import farewell
 from harness.tui.keys import ACTIONS
@@ -34,6 +35,7 @@ async def test_digits_open_the_screens(finished: FakeRun, home: Path) -> None:
         assert "▌1 Board" in await screen.press("1")
 
 
+@does("board.open", "samples.open")
 async def test_enter_goes_from_a_run_to_a_stage_to_its_samples_to_a_text(
     finished: FakeRun, home: Path
 ) -> None:
@@ -47,6 +49,7 @@ async def test_enter_goes_from_a_run_to_a_stage_to_its_samples_to_a_text(
         assert "▌✗" not in text
 
 
+@does("live.open")
 async def test_enter_on_a_running_run_shows_it_live(training: FakeRun, home: Path) -> None:
     async with terminal(home) as screen:
         assert "▌2 Live" in await screen.press("enter")
@@ -59,6 +62,7 @@ async def test_a_failing_slice_is_the_filter_of_its_samples(home: Path, scoring:
         assert "base × legal-clauses  520 of 640  failures only" in screen.text
 
 
+@does("samples.failures")
 async def test_escape_goes_up_one_at_a_time(finished: FakeRun, home: Path) -> None:
     async with terminal(home) as screen:
         await screen.press("3", "f", "enter")
@@ -79,6 +83,7 @@ async def test_moving_through_the_samples(finished: FakeRun, home: Path) -> None
         assert "clause-0000" in cursor_line(await screen.press("g"), "gold →")
 
 
+@does("samples.next_failure", "samples.previous_failure")
 async def test_n_finds_the_next_failure_and_says_when_there_is_none(finished: FakeRun, home: Path) -> None:
     async with terminal(home) as screen:
         await screen.press("3")
@@ -88,6 +93,7 @@ async def test_n_finds_the_next_failure_and_says_when_there_is_none(finished: Fa
         assert "no failure before this one" in await screen.press("N")
 
 
+@does("samples.filter")
 async def test_the_filter_lists_what_holds_all_its_words(finished: FakeRun, home: Path) -> None:
     async with terminal(home, size=(200, 30)) as screen:
         await screen.press("3", "slash")
@@ -110,6 +116,7 @@ async def test_escape_leaves_the_prompt_as_it_was(finished: FakeRun, home: Path)
         assert "clause-0001" in cursor_line(await screen.press("j"), "gold →")
 
 
+@does("samples.next_source", "samples.previous_source")
 async def test_stages_of_the_samples_turn(finished: FakeRun, home: Path) -> None:
     async with terminal(home) as screen:
         await screen.press("3")
@@ -118,6 +125,7 @@ async def test_stages_of_the_samples_turn(finished: FakeRun, home: Path) -> None
         assert " q5_k_m × " in await screen.press("S")
 
 
+@does("samples.zoom")
 async def test_z_gives_the_text_the_whole_screen(finished: FakeRun, home: Path) -> None:
     async with terminal(home) as screen:
         assert "▌✓" in await screen.press("3")
@@ -125,6 +133,7 @@ async def test_z_gives_the_text_the_whole_screen(finished: FakeRun, home: Path) 
         assert "▌✓" in await screen.press("z")
 
 
+@does("samples.read_down", "samples.read_up")
 async def test_a_long_text_is_moved(home: Path) -> None:
     run = FakeRun(home, n=32)
     run.sample = _long_sample(run)  # type: ignore[method-assign]
@@ -147,6 +156,7 @@ def _long_sample(run: FakeRun) -> object:
     return lambda index, accuracy: replace(made(run, index, accuracy), output=text)
 
 
+@does("board.pane", "board.next_rule", "board.previous_rule")
 async def test_tab_and_rules_move_on_the_board(finished: FakeRun, home: Path) -> None:
     async with terminal(home) as screen:
         assert "bars: accuracy at least 0.8  1/4" in screen.text
@@ -165,20 +175,22 @@ async def test_another_run_is_chosen(finished: FakeRun, failed: FakeRun, home: P
         assert "adapter: recall per label fails for 3 labels" in text
 
 
-@pytest.mark.parametrize(("key", "now"), [("x", False), ("X", True)])
-async def test_a_job_is_stopped_only_after_a_yes(key: str, now: bool, training: FakeRun, home: Path) -> None:
+@does("board.cancel", "board.cancel_now", "live.cancel", "live.cancel_now")
+async def test_a_job_is_stopped_only_after_a_yes(training: FakeRun, home: Path) -> None:
     async with terminal(home) as screen:
-        assert "y yes" in await screen.press(key)
+        assert "y yes" in await screen.press("x")
         assert "nothing was stopped" in await screen.press("n")
         assert asked(screen) == []
-        await screen.press(key, "y")
-        assert asked(screen) == [("cancel", training.run, now)]
+        await screen.press("x", "y", "X", "y", "2", "x", "y", "X", "y")
+        assert asked(screen) == [("cancel", training.run, now) for now in (False, True, False, True)]
 
 
+@does("board.resume", "live.resume", "train.resume")
 async def test_a_dead_run_is_resumed(died: FakeRun, home: Path) -> None:
     async with terminal(home) as screen:
-        assert "starting a worker" in await screen.press("r")
-        assert asked(screen) == [("resume", died.run, None)]
+        for place in "125":
+            assert "starting a worker" in await screen.press(place, "r")
+        assert asked(screen) == [("resume", died.run, None)] * 3
 
 
 async def test_a_key_that_cannot_be_used_says_why(finished: FakeRun, home: Path) -> None:
@@ -212,6 +224,15 @@ async def test_help_lists_every_key_of_the_screen(finished: FakeRun, home: Path)
         text = await screen.press("question_mark")
         assert all(action.does.split(",")[0][:40] in text for action in ACTIONS if "board" in action.screens)
         assert "▌1 Board" in await screen.press("question_mark")
+
+
+@does("help.help", "help.quit")
+async def test_help_closes_by_its_key_and_the_window_closes_from_it(finished: FakeRun, home: Path) -> None:
+    async with terminal(home) as screen:
+        assert "KEYS of Export" in await screen.press("6", "question_mark")
+        assert "▌6 Export" in await screen.press("question_mark")
+        await screen.press("question_mark", "q")
+        assert screen.app._exit
 
 
 @pytest.mark.parametrize("key", ["q", "ctrl+c"])
@@ -283,6 +304,7 @@ async def test_the_diff_compares_the_first_stage_with_the_one_under_the_cursor(
         assert "▲ better" in text
 
 
+@does("diff.stage_a", "diff.stage_b")
 async def test_the_stages_of_the_diff_turn_and_are_never_the_same(finished: FakeRun, home: Path) -> None:
     async with terminal(home) as screen:
         await screen.press("4")
@@ -297,6 +319,7 @@ async def test_the_stages_of_the_diff_turn_and_are_never_the_same(finished: Fake
         assert "adapter" in next(line for line in (await screen.press("a")).splitlines() if "⇄" in line)
 
 
+@does("diff.flips")
 async def test_flips_are_listed_by_what_became_of_them(finished: FakeRun, home: Path) -> None:
     async with terminal(home) as screen:
         await screen.press("4")
@@ -307,6 +330,7 @@ async def test_flips_are_listed_by_what_became_of_them(finished: FakeRun, home: 
         assert "both ways" in await screen.press("f")
 
 
+@does("diff.open")
 async def test_enter_on_a_flip_opens_the_candidates_sample(finished: FakeRun, home: Path) -> None:
     async with terminal(home) as screen:
         await screen.press("4", "j", "j")
@@ -316,6 +340,30 @@ async def test_enter_on_a_flip_opens_the_candidates_sample(finished: FakeRun, ho
         assert f"› {flip}" in text
 
 
+@does("diff.pane")
+async def test_tab_gives_the_cursor_to_the_slices_and_back(finished: FakeRun, home: Path) -> None:
+    async with terminal(home) as screen:
+        flips = await screen.press("4")
+        slices = await screen.press("tab", "j")
+        assert cursor_line(slices, "slice") != cursor_line(flips, "slice")
+        assert screen.desk.diff.here.flip == 0
+        assert await screen.press("k", "tab") == flips
+
+
+@does("diff.next_suite")
+async def test_another_suite_is_compared(finished: FakeRun, home: Path) -> None:
+    for stage in ("base", "q5_k_m"):
+        folder = finished.folder / "stages" / stage
+        shutil.copytree(folder / SUITE, folder / "second-suite")
+    async with terminal(home) as screen:
+        assert SUITE in await screen.press("4")
+        text = await screen.press("s")
+        assert "second-suite" in text
+        assert SUITE not in text
+        assert SUITE in await screen.press("s")
+
+
+@does("board.baseline")
 async def test_another_run_is_the_baseline(finished: FakeRun, failed: FakeRun, home: Path) -> None:
     async with terminal(home) as screen:
         assert "is the baseline" in await screen.press("m")
@@ -330,6 +378,7 @@ async def test_a_diff_of_one_stage_says_what_is_needed(died: FakeRun, home: Path
         assert "m on the board" in await screen.press("4")
 
 
+@does("export.open")
 async def test_a_variant_of_the_export_opens_its_failures(finished: FakeRun, home: Path) -> None:
     async with terminal(home) as screen:
         assert "◀ ships" in next(
@@ -341,6 +390,13 @@ async def test_a_variant_of_the_export_opens_its_failures(finished: FakeRun, hom
         assert "failures only" in text
 
 
+@does("train.open")
+async def test_enter_goes_from_training_to_what_was_scored_so_far(training: FakeRun, home: Path) -> None:
+    async with terminal(home) as screen:
+        assert "base × legal-clauses" in await screen.press("5", "enter")
+
+
+@does("train.cancel")
 async def test_training_can_be_stopped_from_its_screen(training: FakeRun, home: Path) -> None:
     async with terminal(home) as screen:
         assert "41/60 steps" in await screen.press("5")
@@ -382,17 +438,17 @@ async def test_the_theme_turns_and_comes_back(finished: FakeRun, home: Path) -> 
 ORDERS = [("p", "pause", ""), ("v", "gate", ""), ("b", "roll-back", "y"), ("s", "finish", "y")]
 
 
-@pytest.mark.parametrize(("key", "order", "yes"), ORDERS)
-async def test_an_order_to_training_is_its_command(
-    key: str, order: str, yes: str, training: FakeRun, home: Path
-) -> None:
+@does("train.pause", "train.gate_now", "train.roll_back", "train.finish")
+async def test_an_order_to_training_is_its_command(training: FakeRun, home: Path) -> None:
     async with terminal(home) as screen:
-        await screen.press("5", key, *([yes] if yes else []))
-        commands = screen.desk.commands
-        assert isinstance(commands, FakeCommands)
-        assert commands.asked == [["steer", training.run, order]]
-        twin = next(action for action in ACTIONS if action.name == NAMES[key]).twin(screen.desk.context())
-        assert shlex.split(str(twin)) == ["harness", *commands.asked[0]]
+        await screen.press("5")
+        for key, order, yes in ORDERS:
+            await screen.press(key, *yes)
+            commands = screen.desk.commands
+            assert isinstance(commands, FakeCommands)
+            assert commands.asked.pop() == ["steer", training.run, order]
+            twin = next(action for action in ACTIONS if action.name == NAMES[key]).twin(screen.desk.context())
+            assert shlex.split(str(twin)) == ["harness", "steer", training.run, order]
 
 
 NAMES = {"p": "pause", "v": "gate_now", "b": "roll_back", "s": "finish", "c": "go_on"}
@@ -405,6 +461,7 @@ async def test_an_order_that_undoes_something_is_asked_about_first(training: Fak
         assert screen.desk.commands.asked == []
 
 
+@does("train.go_on")
 async def test_a_paused_training_says_so_and_can_go_on(training: FakeRun, home: Path) -> None:
     async with terminal(home) as screen:
         await screen.press("5", "c")

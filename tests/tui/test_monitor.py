@@ -120,11 +120,8 @@ async def test_the_monitor(size: tuple[int, int], home: Path) -> None:
         check_golden(f"monitor-{size[0]}x{size[1]}", await screen.press("8"))
 
 
-async def test_the_monitor_without_colour_and_in_ascii(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_monitor_in_ascii(home: Path) -> None:
     write_log(home)
-    monkeypatch.setenv("NO_COLOR", "1")
-    async with terminal(home) as screen:
-        check_golden("nocolor-monitor", await screen.press("8"))
     async with terminal(home, ascii=True) as screen:
         assert (await screen.press("8")).isascii()
 

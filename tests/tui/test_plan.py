@@ -8,14 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from screen import FakeCommands, Terminal, check_golden, terminal
+from screen import FakeCommands, Terminal, does, terminal
 from typer.testing import CliRunner
 
 from harness.tui.comparisons import Answer, Plans
 from harness.tui.views.plan import FIELDS, plan_body, plan_words, turned, usual_choices
-
-RECORDED = Path(__file__).parent / "golden" / "plan.json"
-SIZES = [(80, 24), (100, 30), (160, 45)]
 
 
 class PlansAtOnce(Plans):
@@ -38,16 +35,7 @@ def _place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-async def test_the_wizard(size: tuple[int, int], home: Path) -> None:
-    """The document is one that `harness plan legal --json` printed: what it says of the suite is no concern here."""
-    async with terminal(home, size=size) as screen:
-        wizard(screen, home)
-        recorded = Answer(json.loads(RECORDED.read_text()))
-        screen.desk.screens.plan.plans.find = lambda words: recorded  # type: ignore[method-assign]
-        check_golden(f"plan-{size[0]}x{size[1]}", await screen.press("0", "p"))
-
-
+@does("start.plan", "plan.next_choice")
 async def test_a_choice_changes_the_command_and_the_recipe(home: Path) -> None:
     async with terminal(home, size=(160, 45)) as screen:
         wizard(screen, home)
@@ -60,6 +48,7 @@ async def test_a_choice_changes_the_command_and_the_recipe(home: Path) -> None:
         assert screen.copied == ["harness plan legal --consequence high"]
 
 
+@does("plan.write_plan", "plan.open")
 async def test_what_is_written_is_what_starts(home: Path, tmp_path: Path) -> None:
     async with terminal(home) as screen:
         asked = wizard(screen, home)
@@ -82,6 +71,7 @@ def _actions() -> tuple[object, ...]:
     return ACTIONS
 
 
+@does("plan.previous_choice")
 async def test_the_rest_of_the_plan_is_a_page_down(home: Path) -> None:
     async with terminal(home) as screen:
         wizard(screen, home)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from fakes import FakeRun
-from screen import terminal
+from screen import does, terminal
 from typer.testing import CliRunner
 
 from harness.cli import app
@@ -23,6 +23,7 @@ def reviews(home: Path, run: FakeRun, stage: str = "q5_k_m") -> list[Review]:
     return read_reviews(review_path(home, run.run, stage, SUITE))
 
 
+@does("review.right")
 async def test_each_word_is_on_disk_and_the_next_answer_is_shown(finished: FakeRun, home: Path) -> None:
     async with terminal(home) as screen:
         assert "item 1/60  60 left" in await screen.press("7")
@@ -40,6 +41,7 @@ async def test_nobody_sees_the_gold_the_score_or_the_confidence(finished: FakeRu
         assert not [word for word in ("GOLD", "score ", "0.", "✓", "✗", "κ") if word in body]
 
 
+@does("review.comment", "review.wrong")
 async def test_a_comment_is_kept_with_the_next_word_alone(finished: FakeRun, home: Path) -> None:
     async with terminal(home) as screen:
         await screen.press("7", "c", *"why", "enter")
@@ -47,6 +49,7 @@ async def test_a_comment_is_kept_with_the_next_word_alone(finished: FakeRun, hom
         assert [one.why for one in reviews(home, finished)] == ["why", ""]
 
 
+@does("review.correct")
 async def test_a_correction_is_kept_with_the_next_word_alone(finished: FakeRun, home: Path) -> None:
     async with terminal(home) as screen:
         text = await screen.press("7", "e", *"Termination", "enter", "c", *"why", "enter")
@@ -59,6 +62,7 @@ async def test_a_correction_is_kept_with_the_next_word_alone(finished: FakeRun, 
         assert "→ Termination" in await screen.press("k", "k")
 
 
+@does("review.undo")
 async def test_undo_shows_the_answer_again(finished: FakeRun, home: Path) -> None:
     async with terminal(home) as screen:
         await screen.press("7", "r")
@@ -69,6 +73,7 @@ async def test_undo_shows_the_answer_again(finished: FakeRun, home: Path) -> Non
         assert len(standing(reviews(home, finished))) == 1
 
 
+@does("review.skip", "review.unclear", "review.bad_item")
 async def test_who_comes_back_goes_on_where_the_queue_was_left(finished: FakeRun, home: Path) -> None:
     async with terminal(home) as screen:
         await screen.press("7", "r", "w", "s", "v", "b")
@@ -76,6 +81,17 @@ async def test_who_comes_back_goes_on_where_the_queue_was_left(finished: FakeRun
     async with terminal(home) as screen:
         assert "item 6/60  55 left" in await screen.press("7")
         assert screen.desk.context().sample == left
+
+
+@does("review.open")
+async def test_enter_shows_all_that_is_known_of_the_answer(finished: FakeRun, home: Path) -> None:
+    async with terminal(home) as screen:
+        await screen.press("7", "j")
+        here = screen.desk.context().sample
+        text = await screen.press("enter")
+        assert "▌3 Samples" in text
+        assert f"› {here}" in text
+        assert " CONFIDENCE " in text
 
 
 async def test_agreement_is_shown_only_when_the_queue_is_done(finished: FakeRun, home: Path) -> None:
@@ -87,6 +103,7 @@ async def test_agreement_is_shown_only_when_the_queue_is_done(finished: FakeRun,
         assert "0 left" in text
 
 
+@does("review.adjudicate")
 async def test_disputes_are_adjudicated_in_sight_of_what_was_said(
     finished: FakeRun, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,28 +5,11 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-import pytest
 from fakes import FakeRun
-from screen import FakeCommands, Terminal, check_golden, terminal
+from screen import FakeCommands, Terminal, does, terminal
 
 from harness.tui.commands import Commands, Said
 from harness.tui.views.documents import documents
-
-RECIPE = "# a recipe\nrecipe: my-first\ndomain: legal\ndescription: Something to try.\nbase: embedded:smollm2-135m\n"
-
-
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory with a recipe of its own, and nothing else that comes with the harness."""
-    place = tmp_path / "place"
-    (place / "recipes").mkdir(parents=True)
-    (place / "recipes" / "mine.yaml").write_text(RECIPE)
-    (place / "suites").mkdir()
-    (place / "suites" / "one.yaml").write_text("suite: one\ndomain: science\ntask: generate\n")
-    (place / "suites" / "other.yaml").write_text("something: else\n")
-    monkeypatch.chdir(place)
-    monkeypatch.setattr("harness.tui.views.documents.bundled_root", lambda: tmp_path / "nowhere")
-    return place
 
 
 def asked(screen: Terminal) -> list[list[str]]:
@@ -52,25 +35,24 @@ def test_a_description_may_take_several_lines(place: Path) -> None:
     assert (found.description, found.about) == ("Several words.", "generate")
 
 
-async def test_the_list_of_documents(place: Path, home: Path) -> None:
+def test_what_comes_with_the_harness_stands_below_what_is_here(place: Path, tmp_path: Path) -> None:
+    bundled = tmp_path / "nowhere" / "recipes"
+    bundled.mkdir(parents=True)
+    (bundled / "a.yaml").write_text("recipe: a\n")
+    assert [one.name for one in documents(place)] == ["my-first", "a", "one"]
+
+
+@does("start.open", "start.start_train", "start.start_export")
+async def test_what_a_key_starts_is_what_its_command_starts(place: Path, home: Path) -> None:
     async with terminal(home) as screen:
-        check_golden("start-100x30", await screen.press("0"))
-    async with terminal(home, size=(80, 24)) as screen:
-        check_golden("start-80x24", await screen.press("0", "j"))
+        await screen.press("0", "y", "enter", "t", "e")
+        assert asked(screen) == [
+            [verb, "recipes/mine.yaml", "--detach", "--json"] for verb in ("release", "train", "export")
+        ]
+        assert shlex.split(screen.copied[0])[1:] == asked(screen)[0][:2]
 
 
-@pytest.mark.parametrize(("key", "verb"), [("enter", "release"), ("t", "train"), ("e", "export")])
-async def test_what_a_key_starts_is_what_its_command_starts(
-    key: str, verb: str, place: Path, home: Path
-) -> None:
-    async with terminal(home) as screen:
-        await screen.press("0", key)
-        assert asked(screen) == [[verb, "recipes/mine.yaml", "--detach", "--json"]]
-        if key == "enter":
-            await screen.press("y")
-            assert shlex.split(screen.copied[0])[1:] == asked(screen)[0][:2]
-
-
+@does("start.model")
 async def test_a_suite_is_scored_with_the_model_that_was_named(place: Path, home: Path) -> None:
     async with terminal(home) as screen:
         await screen.press("0", "j", "m")
@@ -93,6 +75,7 @@ async def test_a_run_that_was_started_is_shown_live(
         assert training.run in text.splitlines()[0]
 
 
+@does("start.check")
 async def test_what_stands_in_the_way_is_said(place: Path, home: Path) -> None:
     async with terminal(home) as screen:
         await screen.press("0", "c")
