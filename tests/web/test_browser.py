@@ -26,7 +26,8 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not shutil.which("chromedriver"), reason="no chromedriver on the PATH"),
 ]
-LIMIT_S = 60.0
+LIMIT_S = 240.0
+"""For a screen to show what was asked for: other work may hold every core."""
 SPY = """
 window.frames_seen = [];
 const Real = window.WebSocket;
@@ -71,6 +72,14 @@ class Window:
         for frame in frames:
             self._stream.feed(base64.b64decode(frame))
         return "\n".join(self._screen.display)
+
+    def at_rest(self) -> str:
+        """The screen once nothing has come for half a second: what a key did is drawn by then."""
+        before, text = "", self.text
+        while text != before:
+            time.sleep(0.5)
+            before, text = text, self.text
+        return text
 
     def press(self, *keys: str) -> None:
         from selenium.webdriver.common.action_chains import ActionChains
@@ -141,8 +150,9 @@ def test_a_run_is_started_and_finished_in_a_browser(address: str, place: Path, w
     window.click()
     window.press("0")
     window.wait_for("suite   tiny")
-    while "task generate" not in window.text:
-        window.press("j")
+    window.press("G")
+    while "start › tiny" not in window.at_rest():
+        window.press("k")
     window.press("m", *"\ue003" * 24, *"scripted:answers.jsonl", "\ue007")
     window.wait_for("enter scores scripted:answers.jsonl")
     window.press("\ue007")
