@@ -20,6 +20,8 @@ _STRING = 3
 """`LLAMA_KV_OVERRIDE_TYPE_STR`."""
 
 Report = Callable[[int, int], None]
+_kept_alive: list[Any] = []
+"""llama.cpp calls the last callback from then on, whatever it does: one that Python collects is a crash."""
 
 
 @dataclass
@@ -81,7 +83,8 @@ def run_quantizer(
     from llama_cpp import llama_cpp as low
 
     log = _Log(report)
-    callback = low.llama_log_callback(log)  # kept alive: llama.cpp calls it from C
+    callback = low.llama_log_callback(log)
+    _kept_alive.append(callback)
     low.llama_log_set(callback, ctypes.c_void_p(0))
     parameters = low.llama_model_quantize_default_params()
     parameters.ftype, parameters.nthread, parameters.dry_run = ftype, threads, is_dry

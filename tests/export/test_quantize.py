@@ -14,6 +14,8 @@ from harness.export.quantize import FILE_TYPES, Override, dry_run, quantize
 from harness.files import sha256_file
 from tests.export.tiny_models import gguf_logits, mean_kl, save_checkpoint
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 
 def test_every_quant_loads_and_is_nearer_to_its_source_the_larger_it_is(
     llama_gguf: Path, tmp_path: Path, native: Native
@@ -98,6 +100,19 @@ def test_a_refused_request_leaves_the_child_ready(llama_gguf: Path, tmp_path: Pa
     with pytest.raises(ModelError, match="no operation"):
         native.call("format_disk")
     assert native.call("open_words", path=str(llama_gguf)).fields["template"]
+
+
+def test_a_child_that_has_quantized_answers_what_else_it_is_asked(llama_gguf: Path, tmp_path: Path) -> None:
+    with Native(threads=1) as native:
+        native.call(
+            "quantize",
+            source=str(llama_gguf),
+            out=str(tmp_path / "x.gguf"),
+            ftype=FILE_TYPES["q8_0"],
+            threads=1,
+        )
+
+        assert native.call("open_words", path=str(llama_gguf)).fields["template"]
 
 
 def test_a_child_ends_with_its_caller(tmp_path: Path) -> None:
