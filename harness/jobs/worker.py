@@ -27,7 +27,7 @@ def main(folder: Path) -> int:
         with lease.hold(folder):
             journal = Journal(folder / "events.jsonl")
             try:
-                return _do(folder, journal)
+                return do(folder, journal)
             finally:
                 journal.close()
     except lease.LeaseHeldError as error:
@@ -35,7 +35,8 @@ def main(folder: Path) -> int:
         return error.exit_code
 
 
-def _do(folder: Path, journal: Journal) -> int:
+def do(folder: Path, journal: Journal) -> int:
+    """The exit code of the job, after its last word in the journal. The caller holds the lease."""
     began = time.monotonic()
     try:
         result = _job(read_json(folder / "manifest.json"))(folder, journal)

@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness.export import forward, parity
 from harness.export.gguf import convert
 from harness.export.native import Native
+from tests.export.children import idle, warm
 from tests.export.tiny_models import save_checkpoint
+
+__all__ = ["idle", "warm"]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -22,30 +24,6 @@ def native() -> Iterator[Native]:
     """One child process for all tests that only ask it."""
     with Native(threads=1) as child:
         yield child
-
-
-@pytest.fixture(scope="session")
-def idle() -> Iterator[list[Native]]:
-    """Child processes that wait for the next comparison."""
-    children: list[Native] = []
-    yield children
-    for child in children:
-        Native.close(child)
-
-
-@pytest.fixture
-def warm(idle: list[Native], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Comparisons leave their child processes to the next one: to import torch takes each of them seconds."""
-
-    class Lent(Native):
-        def close(self) -> None:
-            if self._child.poll() is None:
-                idle.append(self)
-            else:
-                super().close()
-
-    for room in (forward, parity):
-        monkeypatch.setattr(room, "Native", lambda threads: idle.pop() if idle else Lent(threads=threads))
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,7 @@ from harness.export.imatrix import (
 from harness.export.native import NativeCrash
 from tests.export.tiny_models import save_checkpoint
 
+pytestmark = pytest.mark.usefixtures("warm")
 DRAW = np.random.default_rng(7)
 TEXTS = [[int(token) for token in DRAW.integers(0, 300, length)] for length in (40, 7, 300, 1, 250, 90, 21)]
 """Short ones that share a batch, and ones that two batches share."""

@@ -11,6 +11,7 @@ from harness.export.quantize import Override, TensorPlan, dry_run, quantize
 from harness.export.sensitivity import Cost, Group, better_types, groups_of, scan
 from tests.export.tiny_models import item
 
+pytestmark = pytest.mark.usefixtures("warm")
 KINDS = ("attn_k", "attn_output", "attn_q", "attn_v", "ffn_down", "ffn_gate", "ffn_up")
 ITEMS = [
     item("one", "The licensee shall pay 30 dollars.\n\n1. now"),

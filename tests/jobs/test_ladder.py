@@ -19,6 +19,7 @@ from harness.specs.device import Device
 from harness.specs.recipe import Export
 from tests.export.tiny_models import CORPUS, Item, item, save_checkpoint
 
+pytestmark = pytest.mark.usefixtures("warm")
 TRAIN = [item(f"t{at}", text) for at, text in enumerate(CORPUS)]
 DEV = [item(f"d{at}", text[::-1], "no") for at, text in enumerate(CORPUS[:3])]
 

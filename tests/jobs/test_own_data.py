@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.jobs.conftest import LABELS, Harness, recipe
+from tests.jobs.conftest import LABELS, Harness, do_here, recipe
 
 
 def recipe_with(project: Path, name: str, tune: str, *, data: str = "", suite: str = "suite.yaml") -> Path:
@@ -45,14 +45,15 @@ def document(done: Any) -> dict[str, Any]:
     return found
 
 
-def test_a_recipe_trains_on_preferences_of_its_own(own: Path, harness: Harness) -> None:
+def test_a_recipe_trains_on_preferences_of_its_own(own: Path, harness: Harness, tmp_path: Path) -> None:
     preferences(own)
     path = recipe_with(own, "pairs", "objective: dpo, method: lora", data="data: [{path: pairs.jsonl}]\n")
 
-    done = harness("train", str(path), "--json")
+    done = do_here(path, tmp_path, "train")
     shown = harness("check", str(path), "--show", "1", "--json")
 
-    assert [stage["stage"] for stage in document(done)["stages"]] == ["base", "adapter"]
+    assert done.code == 0
+    assert [stage["stage"] for stage in done.document["stages"]] == ["base", "adapter"]
     examples = json.loads(shown.stdout)["examples"][str(path)]
     assert [one["id"] for one in examples] == ["p0 (chosen)", "p0 (rejected)"]
 
@@ -93,6 +94,7 @@ def test_check_refuses_what_could_not_be_trained_or_exported(
     assert said in done.stderr
 
 
+pytestmark = pytest.mark.usefixtures("warm")
 WAYS = ["method: full", "method: ia3", "method: qlora, dora: true", "method: qlora, init: pissa"]
 
 

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+from typer.testing import CliRunner
+
+from harness.cli import app
 from harness.data.check import check
 from harness.files import read_json, write_json
 from harness.jobs.journal import read_events
 from harness.jobs.orders import load_order
 from harness.jobs.reuse import ADAPTER, adapter_digest, besides_documents, find_trained, take_over
 from tests.export.tiny_models import save_checkpoint
-from tests.jobs.conftest import write_records
+from tests.jobs.conftest import do_here, write_records
 
+pytestmark = pytest.mark.usefixtures("warm")
 ARTICLES = {
     "courts": "The courts of the state.",
     "fees": "Fees are due with the invoice.",
@@ -50,13 +52,10 @@ def write_project(folder: Path, tune: str) -> None:
 
 
 def harness(folder: Path, *arguments: str) -> dict[str, Any]:
-    environment = {**os.environ, "HARNESS_HOME": str(folder / "home"), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-m", "harness", *arguments, "--json"],
-        capture_output=True, text=True, env=environment, cwd=folder, check=False,
-    )  # fmt: skip
-    assert done.stdout, done.stderr
-    return {**json.loads(done.stdout), "exit": done.returncode}
+    """What the command line says of the folder, in this process."""
+    environment = {"HARNESS_HOME": str(folder / "home")}
+    done = CliRunner(env=environment).invoke(app, [*arguments, "--json"], catch_exceptions=False)
+    return {**json.loads(done.stdout), "exit": done.exit_code}
 
 
 def runs(folder: Path) -> list[Path]:
@@ -76,7 +75,7 @@ def swap_a_document(folder: Path) -> None:
 def test_a_base_is_gated_and_shipped_without_training_and_again_on_other_documents(tmp_path: Path) -> None:
     write_project(tmp_path, NONE)
 
-    first = harness(tmp_path, "release", "recipe.yaml")
+    first = do_here(tmp_path / "recipe.yaml", tmp_path).document
 
     assert stages(first) == {"base": "PASS", "f16": "PASS", "q8_0": "PASS"}
     assert harness(tmp_path, "verify", first["release"])["ok"]
@@ -89,7 +88,7 @@ def test_a_base_is_gated_and_shipped_without_training_and_again_on_other_documen
     stale = harness(tmp_path, "gate", "last")
     assert (stale["verdict"], stale["exit"]) == ("STALE", 3)
     assert "snapshot" in " ".join(stale["stale"])
-    again = harness(tmp_path, "release", "recipe.yaml")
+    again = do_here(tmp_path / "recipe.yaml", tmp_path).document
     assert stages(again) == stages(first)
     before, after = (read_json(one / "lock.json")["suites"]["tiny"]["snapshot"] for one in runs(tmp_path))
     assert before != after
@@ -127,11 +126,11 @@ def test_files_need_records_to_be_measured_on(tmp_path: Path) -> None:
 
 def test_an_adapter_is_judged_on_other_documents_without_being_trained_again(tmp_path: Path) -> None:
     write_project(tmp_path, LORA)
-    first = harness(tmp_path, "train", "recipe.yaml")
+    first = do_here(tmp_path / "recipe.yaml", tmp_path, "train").document
     assert stages(first) == {"base": "PASS", "adapter": "PASS"}
 
     swap_a_document(tmp_path)
-    again = harness(tmp_path, "train", "recipe.yaml")
+    again = do_here(tmp_path / "recipe.yaml", tmp_path, "train").document
 
     before, after = runs(tmp_path)
     trained = read_json(after / "train.json")
