@@ -16,6 +16,8 @@ from screen import terminal
 from harness.files import write_json
 from harness.text import visible
 from harness.tui import plain
+from harness.tui.comparisons import Answer
+from harness.tui.context import PLAN, SCREENS
 from harness.tui.views.cells import Span, fit, fit_line, line_width, safe, to_ascii, width, wrap
 
 HOSTILE = {
@@ -147,31 +149,53 @@ def _shown(value: Any) -> Any:
     return json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
 
 
+INSIDE: dict[str, tuple[tuple[str, ...], ...]] = {
+    "board": (("tab",), ("j",), ("enter",)), "samples": (("f",), ("enter",), ("escape",)), "diff": (("j",), ("tab",)),
+    "export": (("j",),), "review": (("w",), ("U",)), "monitor": (("j",),), "start": (("j",),), "plan": (("j",), ("d",)),
+}  # fmt: skip
+"""What else a screen shows, by the keys that lead there."""
+
+
 @pytest.mark.parametrize("name", HOSTILE)
-async def test_no_screen_obeys_hostile_text(name: str, home: Path) -> None:
+async def test_no_screen_obeys_hostile_text(name: str, home: Path, place: Path) -> None:
     run = HostileRun(home, HOSTILE[name]).finish()
+    _write_documents(place, HOSTILE[name])
     async with terminal(home) as screen:
-        pages = (
-            ("4",),
-            ("j",),
-            ("tab",),
-            ("enter",),
-            ("5",),
-            ("6",),
-            ("j",),
-            ("7",),
-            ("w",),
-            ("U",),
-            ("8",),
-            ("j",),
-        )
-        for keys in (("1",), ("tab",), ("enter",), ("3",), ("enter",), ("2",), *pages, ("question_mark",)):
-            text = await screen.press(*keys)
-            _check(text, screen.segments(), 100)
-        await screen.press("escape", "3", "slash")
+        for shown in SCREENS:
+            _check(await screen.open(shown), screen.segments(), 100)
+            if shown == PLAN:
+                screen.desk.screens.plan.plans.find = lambda words: _plan(HOSTILE[name][:5000])  # type: ignore[method-assign]
+            for keys in INSIDE.get(shown, ()):
+                _check(await screen.press(*keys), screen.segments(), 100)
+            _check(await screen.press("question_mark"), screen.segments(), 100)
+            await screen.press("question_mark")
+        await screen.press("3", "slash")
         screen.app.query_one("Prompt").value = HOSTILE[name]  # type: ignore[attr-defined]
         _check(await screen.press("enter"), screen.segments(), 100)
+        screen.desk.say(HOSTILE[name])
+        screen.app.draw()
+        _check(await screen.press(), screen.segments(), 100)
     assert run.folder.exists()
+
+
+def _write_documents(place: Path, text: str) -> None:
+    """A recipe and a suite whose every word is hostile."""
+    for kind, folder in (("recipe", "recipes"), ("suite", "suites")):
+        lines = [f"{key}: {text}\n" for key in (kind, "domain", "description", "base", "task")]
+        (place / folder / "hostile.yaml").write_bytes("".join(lines).encode("utf-8", "replace"))
+
+
+def _plan(text: str) -> Answer:
+    recipe = {
+        "recipe": text,
+        "base": text,
+        "suites": [text],
+        "gates": [{"metric": text, "at_least": 0.5}],
+        text: text,
+    }
+    return Answer(
+        {"recipe": recipe, "obligations": [text], "reasons": [text], "open": [text], "estimates": text}, text
+    )
 
 
 @pytest.mark.parametrize("name", HOSTILE)
