@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.edge.base import Ask, Finish, Trouble
 from harness.edge.labelling import Labelling, Wave
 from harness.edge.network import Adapter, Network, NoRoomError
-from harness.edge.prefix import Kept, Shelf, common_tok
+from harness.edge.prefix import WORTH_BRINGING_TOK, Kept, Shelf, common_tok
 from harness.edge.writing import NotFiniteError, Writing
 from harness.models.gguf_api import Feed
 from harness.models.gguf_scoring import MAX_SEQUENCES
@@ -26,6 +27,8 @@ BUSY_PROMPT_TOK = 64
 """Prompt tokens of a step while somebody's answer is being written: what the others wait is this many."""
 ALONE_PROMPT_TOK = 256
 """And while nobody's is: a request that comes meanwhile waits for no more than this."""
+LONG_TOK = 128
+"""A prompt with so much to feed goes faster by more than it takes to put aside what others left in the cache."""
 WORTH_WAITING_TOK = 32
 """A request waits for one before it that is computing this much of what it needs itself."""
 
@@ -135,21 +138,18 @@ class Batching:
         sequence = self._take_sequence()
         shared = len(ids) if state is not None and state(sequence) else 0
         if not shared:
-            source, shared = self.shelf.best([*ids, -1], adapter)
-            if source is not None:
-                self._network.share(source.sequence, sequence, shared)
+            shared = self._begin([*ids, -1], adapter, sequence)
             self._network.use(self._adapters.get(adapter))
             for start in range(shared, len(ids), STEP_TOK):
                 end = min(len(ids), start + STEP_TOK)
                 self._decode([Feed(ids[at], at, (sequence,), False) for at in range(start, end)])
-        for gone in self.shelf.put(Kept(sequence, tuple(ids), adapter, name)):
-            self._release(gone.sequence)
+        self._shelve(Kept(sequence, tuple(ids), adapter, name))
         return shared
 
     def forget(self, adapter: str) -> None:
         """Lets go of all that was computed with the adapter."""
         for kept in self.shelf.drop(adapter):
-            self._release(kept.sequence)
+            self._let_go(kept)
 
     def uses(self, adapter: str) -> bool:
         """A request here goes through the adapter."""
@@ -163,7 +163,7 @@ class Batching:
         held: list[Running] = []
         while self._waiting and len(self._running) < self._slots:
             run = self._waiting.popleft()
-            taken = sum(one.room_tok for one in self._running) + self.shelf.pinned_tok
+            taken = sum(one.room_tok for one in self._running)
             if self._running and taken + run.room_tok > self._network.cache.cells:
                 held.append(run)
                 break
@@ -175,7 +175,7 @@ class Batching:
 
     def _is_ahead(self, run: Running) -> bool:
         """A request in work is about to compute what this one begins with."""
-        at_hand = self.shelf.best(run.ids, run.ask.adapter)[1]
+        at_hand = max(self.shelf.best(run.ids, run.ask.adapter, is_here=one)[1] for one in (True, False))
         return any(
             common_tok(one.ids, run.ids) - max(at_hand, one.fed) >= WORTH_WAITING_TOK
             for one in self._running
@@ -184,17 +184,33 @@ class Batching:
 
     def _start(self, run: Running) -> None:
         run.sequence = self._take_sequence()
-        kept, shared = self.shelf.best(run.ids, run.ask.adapter)
+        run.fed = self._begin(run.ids, run.ask.adapter, run.sequence)
+        run.cached_tok = min(run.fed, run.prompt_tok)
+        self._running.append(run)
+        if run.left_tok >= LONG_TOK:
+            self._clear_for(run)
+
+    def _begin(self, ids: Sequence[int], adapter: str, sequence: int) -> int:
+        """Gives an empty sequence the longest beginning that was computed already; its tokens."""
+        shared = self._at_hand(ids, adapter)[1]
+        aside, longer = self.shelf.best(ids, adapter, is_here=False)
+        is_worth_it = longer >= shared + WORTH_BRINGING_TOK
+        if aside is not None and is_worth_it and self._bring(aside, sequence, longer):
+            return longer
+        source, shared = self._at_hand(ids, adapter)  # room may have been made meanwhile
+        if source is not None:
+            self._network.share(source, sequence, shared)
+        return shared
+
+    def _at_hand(self, ids: Sequence[int], adapter: str) -> tuple[int | None, int]:
+        """The sequence in the cache, kept or in work, that begins most like the ids, and how many of them."""
+        kept, shared = self.shelf.best(ids, adapter)
         source = None if kept is None else kept.sequence
         for one in self._running:
-            here = min(common_tok(one.ids, run.ids[:-1]), one.fed)
-            if one.ask.adapter == run.ask.adapter and here > shared:
+            here = min(common_tok(one.ids, ids[:-1]), one.fed)
+            if one.ask.adapter == adapter and here > shared:
                 source, shared = one.sequence, here
-        if source is not None:
-            self._network.share(source, run.sequence, shared)
-        run.fed = shared
-        run.cached_tok = min(shared, run.prompt_tok)
-        self._running.append(run)
+        return source, shared
 
     def _group(self) -> list[Running]:
         """Those of the adapter whose turn it is: a pass goes through one adapter."""
@@ -281,10 +297,8 @@ class Batching:
             try:
                 return self._network.decode(feeds)
             except NoRoomError:
-                oldest = self.shelf.pop_oldest()
-                if oldest is None:
+                if not self._make_room():
                     raise
-                self._release(oldest.sequence)
 
     def _advanced(self, run: Running, node: int, logits: NDArray[Any]) -> list[Told]:
         try:
@@ -322,20 +336,62 @@ class Batching:
         if not is_kept or not fed:
             self._release(run.sequence)
             return
-        for gone in self.shelf.put(Kept(run.sequence, tuple(fed), run.ask.adapter)):
-            self._release(gone.sequence)
+        self._shelve(Kept(run.sequence, tuple(fed), run.ask.adapter))
 
     def _drop_leaves(self, run: Running) -> None:
         for leaf in run.leaves:
             self._release(leaf)
         run.leaves, run.wave = [], None
 
+    def _shelve(self, kept: Kept) -> None:
+        for gone in self.shelf.put(kept):
+            self._let_go(gone)
+        while (oldest := self.shelf.over()) is not None:
+            self._put_aside(oldest)
+
+    def _clear_for(self, run: Running) -> None:
+        """Leaves nothing kept in the cache that each token of the prompt would look past."""
+        own = tuple(run.ids)
+        for kept in list(self.shelf):
+            common = common_tok(kept.ids, own) if kept.adapter == run.ask.adapter else 0
+            if kept.is_here and len(kept.ids) - common >= WORTH_BRINGING_TOK:
+                self._put_aside(kept)
+
+    def _put_aside(self, kept: Kept) -> None:
+        """Takes a kept state out of the cache; its bytes are kept where that is worth it and there is memory."""
+        state = None
+        if self.shelf.is_worth_keeping(kept):
+            with suppress(MemoryError):
+                state = self._network.state(kept.sequence)
+        self._release(kept.sequence)
+        if state is None:
+            self.shelf.remove(kept)
+        else:
+            self.shelf.put_aside(kept, state)
+
+    def _bring(self, kept: Kept, sequence: int, tokens: int) -> bool:
+        """Whether the first tokens of a state that is aside are in the empty sequence now."""
+        assert kept.state is not None
+        while not self._network.restore(sequence, kept.state):
+            if not self._make_room():
+                return False
+        self._network.cut(sequence, tokens)
+        return True
+
+    def _make_room(self) -> bool:
+        """Whether a kept state left the cache."""
+        oldest = self.shelf.oldest()
+        if oldest is not None:
+            self._put_aside(oldest)
+        return oldest is not None
+
+    def _let_go(self, kept: Kept) -> None:
+        if kept.is_here:
+            self._release(kept.sequence)
+
     def _take_sequence(self) -> int:
-        if not self._free:
-            oldest = self.shelf.pop_oldest()
-            if oldest is None:
-                raise RuntimeError("more is pinned than llama.cpp has sequences")
-            self._release(oldest.sequence)
+        if not self._free and not self._make_room():
+            raise RuntimeError("more requests are in work than llama.cpp has sequences")
         return self._free.pop()
 
     def _release(self, sequence: int) -> None:

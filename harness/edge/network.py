@@ -92,17 +92,31 @@ class Network(Context):
             raise RuntimeError(f"llama.cpp could not decode {len(feeds):,} tokens (status {status})")
         return self._logits(sum(feed.is_scored for feed in feeds))
 
-    def state(self, sequence: int) -> bytes:
-        """The sequence's keys and values, as llama.cpp writes them."""
-        size = self._lib.llama_state_seq_get_size(self._handle, sequence)
-        buffer = (ctypes.c_uint8 * size)()
-        written = self._lib.llama_state_seq_get_data(self._handle, buffer, size, sequence)
-        return bytes(memoryview(buffer)[:written])
+    def state(self, sequence: int) -> memoryview:
+        """The sequence's keys and values, as llama.cpp writes them.
 
-    def restore(self, sequence: int, state: bytes) -> bool:
+        Raises:
+            MemoryError: there is not enough for them.
+        """
+        import numpy as np
+
+        size = self._lib.llama_state_seq_get_size(self._handle, sequence)
+        data = np.empty(
+            size, dtype=np.uint8
+        )  # a buffer of ctypes would be zeroed first, which takes as long again
+        written = self._lib.llama_state_seq_get_data(self._handle, _bytes_at(data), size, sequence)
+        return data.data[:written]
+
+    def restore(self, sequence: int, state: bytes | memoryview) -> bool:
         """Puts such bytes into an empty sequence; False where llama.cpp does not take them."""
-        buffer: Any = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
-        if self._lib.llama_state_seq_set_data(self._handle, buffer, len(state), sequence) == 0:
+        import numpy as np
+
+        data = np.frombuffer(state, dtype=np.uint8)
+        if self._lib.llama_state_seq_set_data(self._handle, _bytes_at(data), len(data), sequence) == 0:
             self.forget(sequence)
             return False
         return True
+
+
+def _bytes_at(data: NDArray[np.uint8]) -> Any:
+    return data.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))

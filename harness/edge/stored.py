@@ -69,7 +69,7 @@ class StoredPrefixes:
         os.utime(path)  # the folder's order of use
         return state
 
-    def write(self, key: Key, state: bytes) -> bool:
+    def write(self, key: Key, state: bytes | memoryview) -> bool:
         """Keeps the state, unless it alone is over the bound; whether it did.
 
         Raises:

@@ -32,6 +32,8 @@ class Book:
         self.rows: dict[int, list[tuple[int, int, Any]]] = {}
         """By sequence: (cell, token, adapter) at each position."""
         self.most = 0
+        self.saved: list[list[tuple[int, Any]]] = []
+        """What was put aside; a state names its place here."""
         self._cells = 0
 
     def share(self, source: int, target: int, tokens: int) -> None:
@@ -41,6 +43,22 @@ class Book:
 
     def forget(self, sequence: int) -> None:
         self.rows.pop(sequence, None)
+
+    def cut(self, sequence: int, tokens: int) -> None:
+        del self.rows[sequence][tokens:]
+
+    def state(self, sequence: int) -> memoryview:
+        self.saved.append([(token, by) for _, token, by in self.rows[sequence]])
+        return memoryview(str(len(self.saved) - 1).encode())
+
+    def restore(self, sequence: int, state: memoryview) -> bool:
+        assert not self.rows.get(sequence), "a sequence that is written to must be empty"
+        row = self.saved[int(bytes(state))]
+        if self.live() + len(row) > self.cache.cells:
+            return False
+        self.rows[sequence] = [(self._cells + at, token, by) for at, (token, by) in enumerate(row, 1)]
+        self._cells += len(row)
+        return True
 
     def use(self, adapter: Any) -> None:
         self.adapter = adapter
@@ -89,7 +107,8 @@ def encode(text: str) -> list[int]:
 CHAT: Any = SimpleNamespace(encode=encode, end_id=END)
 LABELS = st.lists(st.text("abcdef", min_size=1, max_size=5), min_size=1, max_size=60, unique=True)
 ASKS = st.fixed_dictionaries({
-    "start": st.sampled_from([0, 40, 300]), "own": st.lists(st.integers(1, VOCAB - 1), min_size=1, max_size=30),
+    "start": st.sampled_from([0, 40, 300]), "shift": st.sampled_from([0, 0, 7, 9]),
+    "own": st.lists(st.integers(1, VOCAB - 1), min_size=1, max_size=30),
     "max_new_tokens": st.integers(1, 12), "adapter": st.sampled_from(["", "tenant"]),
     "labels": st.none() | LABELS, "temperature": st.sampled_from([0.0, 1.0]), "seed": st.integers(0, 9),
     "after": st.integers(0, 6), "withdrawn": st.none() | st.integers(0, 8),
@@ -97,7 +116,8 @@ ASKS = st.fixed_dictionaries({
 
 
 def running(number: int, options: dict[str, Any]) -> Running:
-    ids = [1 + at % (VOCAB - 1) for at in range(options["start"])] + options["own"]
+    shift = options.get("shift", 0)
+    ids = [1 + (at + shift) % (VOCAB - 1) for at in range(options["start"])] + options["own"]
     ask = Ask(
         str(number), max_new_tokens=options["max_new_tokens"], adapter=options["adapter"],
         labels=tuple(options["labels"] or ()), temperature=options["temperature"], seed=options["seed"],
@@ -173,7 +193,7 @@ def test_each_request_gets_the_answer_that_the_book_gives_it_alone(
                 assert work.ids == wanted
         elif one.finish == "cancelled":
             assert asks[one.run.number]["withdrawn"] is not None
-    kept = {one.sequence for one in batching.shelf}
+    kept = {one.sequence for one in batching.shelf if one.is_here}
     assert set(book.rows) <= kept, "a sequence was left behind"
     assert len(batching._free) + len(kept) == MAX_SEQUENCES
     assert len(set(batching._free) | kept) == MAX_SEQUENCES
