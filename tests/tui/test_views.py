@@ -676,6 +676,28 @@ def test_lines_of_any_kind_are_filtered_as_they_are_indexed(tmp_path: Path) -> N
     assert held == [line for line in wanted if b"Needle" in line or b"output" in line]
 
 
+LINES = [
+    b"", b"needle", b"NEEDLE", b'{"id": "needle"}', b'{"id": "Needles", "output": "thread"}', b'{"id": "a"}',
+    b'{"id": "a", "label_probs": {"needle": 1.0}, "output": "thread needle"}', b'{"output": "thread"}',
+    b'{"header": "needle"}', b'{"batch": "needle"}', b'{"batch": 1, "n": "needle"}', b"thread needle",
+]  # fmt: skip
+
+
+@given(
+    st.lists(st.sampled_from(LINES), max_size=12),
+    st.sampled_from(["needle", "thread needle", "", "ünï", "id=a"]),
+)
+def test_a_block_is_filtered_as_each_of_its_lines_would_be(lines: list[bytes], words: str) -> None:
+    first = [b'{"id": "first"}']  # a block begins with a sample
+    samples = [
+        line for line in first + lines
+        if not line.startswith((b'{"header"', b'{"batch": 1'))
+    ]  # fmt: skip
+    block = b"".join(line + b"\n" for line in first + lines)
+    alone = [at for at, line in enumerate(samples) if list(Filter(words).places(line + b"\n"))]
+    assert list(Filter(words).places(block)) == alone
+
+
 def test_long_lines_are_filtered_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.tui.views.samples.BYTES_A_LOOK", 3000)
     path = tmp_path / "samples.jsonl"
