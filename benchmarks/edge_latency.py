@@ -39,6 +39,7 @@ from typing import Any, NamedTuple
 from harness.edge.base import Ask, Done
 from harness.edge.bench import LABELS, ask_all, filler, machine
 from harness.edge.engine import EdgeEngine
+from harness.edge.process import environment
 from harness.files import sha256_file
 from harness.models.base import Message
 from harness.models.embedded import cache_folder, embedded_checkpoint
@@ -232,10 +233,10 @@ class Plain:
 
     def __init__(self, path: Path, threads: int, lengths: Lengths) -> None:
         sizes = [part for name, size in lengths._asdict().items() for part in (f"--{name}", str(size))]
-        environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "OMP_NUM_THREADS": str(threads)}
         self._child = subprocess.Popen(
             [sys.executable, str(LOOP), str(path), "--threads", str(threads), *sizes],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment(threads),
+            start_new_session=True,
         )  # fmt: skip
         self.tok_s()  # the first warms up
 

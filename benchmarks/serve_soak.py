@@ -129,7 +129,6 @@ def started(release: Path, home: Path, threads: int) -> tuple[subprocess.Popen[s
         **os.environ,
         "HARNESS_HOME": str(home),
         "HARNESS_SERVE_KEY": KEY,
-        "OMP_WAIT_POLICY": "PASSIVE",
     }
     process = subprocess.Popen(
         [sys.executable, "-m", "harness", "serve", str(release), "--port", "0", "--threads", str(threads),

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 READ_BYTES = 2**18
 LOG_TAIL_BYTES = 2000
+SPINS = "2000"
+"""Turns of libgomp's waiting loop before a thread sleeps. Threads that sleep at once are woken some hundred times a
+step, which takes longer than most operations; threads that spin long starve each other on a busy machine."""
 _SECRET_WORDS = ("KEY", "TOKEN", "SECRET", "PASSWORD", "PASSPHRASE", "CREDENTIAL")
 
 
@@ -33,7 +36,7 @@ class Process:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            env=_environment(settings.threads),
+            env=environment(settings.threads),
             start_new_session=True,  # a Ctrl-C in the terminal is the parent's to handle
         )
         assert self._child.stdin is not None
@@ -120,8 +123,9 @@ class Process:
         return visible(lines[-1], keep_newlines=False) if lines else ""
 
 
-def _environment(threads: int) -> dict[str, str]:
-    """The parent's, without what looks like a secret: native code reads a foreign file there."""
+def environment(threads: int) -> dict[str, str]:
+    """The parent's, without what looks like a secret: native code reads a foreign file there. How threads wait for each
+    other is what the parent says, else they spin for a moment and then sleep."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -129,5 +133,5 @@ def _environment(threads: int) -> dict[str, str]:
     }
     package = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH", "")]))
-    # Spinning threads starve each other on a busy machine: measured 16 times slower with load 9 on 2 cores.
-    return {"OMP_WAIT_POLICY": "PASSIVE", **kept, "PYTHONPATH": path, "OMP_NUM_THREADS": str(threads)}
+    waits = {} if "OMP_WAIT_POLICY" in kept else {"GOMP_SPINCOUNT": SPINS}
+    return {**waits, **kept, "PYTHONPATH": path, "OMP_NUM_THREADS": str(threads)}
