@@ -5,26 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.jobs.store import RunInfo, RunState
 from harness.tui import keys
 from harness.tui.commands import Commands
-from harness.tui.context import (
-    BOARD,
-    DIFF,
-    EXPORT,
-    HELP,
-    LIVE,
-    MONITOR,
-    PLAN,
-    REVIEW,
-    SAMPLES,
-    START,
-    TRAIN,
-    Context,
-)
+from harness.tui.context import BOARD, HELP, LIVE, MONITOR, PLAN, SCREENS, START, Context
 from harness.tui.inputs import Inputs
 from harness.tui.jobs import Jobs
 from harness.tui.screens.all import Screens
@@ -237,7 +225,9 @@ class Desk:
         return self.handler(action, self.here)() or Effect()
 
     def handler(self, action: keys.Action, screen: Screen) -> Callable[[], Effect | None]:
-        """What does the action there: the screen itself, else the desk."""
+        """What does the action there: the screen itself, else the desk; an action named as a screen opens it."""
+        if action.name in SCREENS:
+            return partial(self.go, action.name)
         name = f"do_{action.name}"
         found: Callable[[], Effect | None] = getattr(screen, name, None) or getattr(self, name)
         return found
@@ -262,33 +252,6 @@ class Desk:
         self.screen = screen
         self.here.enter()
         self.look()
-
-    def do_board(self) -> None:
-        self.go(BOARD)
-
-    def do_live(self) -> None:
-        self.go(LIVE)
-
-    def do_samples(self) -> None:
-        self.go(SAMPLES)
-
-    def do_diff(self) -> None:
-        self.go(DIFF)
-
-    def do_train(self) -> None:
-        self.go(TRAIN)
-
-    def do_export(self) -> None:
-        self.go(EXPORT)
-
-    def do_review(self) -> None:
-        self.go(REVIEW)
-
-    def do_monitor(self) -> None:
-        self.go(MONITOR)
-
-    def do_plan(self) -> None:
-        self.go(PLAN)
 
     def do_baseline(self) -> None:
         if self.info is not None:
@@ -339,9 +302,6 @@ class Desk:
                 self._run, self._listed_s = answer.run, float("-inf")
                 self._forget()
                 self.screen = LIVE
-
-    def do_start(self) -> None:
-        self.go(START)
 
     def ask(self, question: str, act: Callable[[], None]) -> None:
         """Does it after a `y`; any other key leaves it."""
