@@ -205,11 +205,14 @@ def kept_claims(scores: Sequence[float], threshold: float) -> list[bool]:
     return [score > threshold for score in scores]
 
 
-def coverage_band(n_cal: int, n_test: int, alpha: float, confidence: float = 0.95) -> Interval | None:
+def coverage_band(
+    n_cal: int, n_test: int, alpha: float, confidence: float = 0.95, *, worth: float | None = None
+) -> Interval | None:
     """Where the coverage of n_test items lies with this confidence, if all is well; None without either.
 
     The threshold is itself random, so the count covered is beta-binomial, wider than binomial. An infinite
-    threshold covers everything.
+    threshold covers everything. `worth` says as how many independent items the n_cal count. The rank among so many is
+    rank · worth / n_cal, not rounded up: where whole units are alike the true one is that or higher.
     """
     require_probability("alpha", alpha)
     if n_cal < 1 or n_test < 1:
@@ -217,8 +220,9 @@ def coverage_band(n_cal: int, n_test: int, alpha: float, confidence: float = 0.9
     rank = conformal_rank(n_cal, alpha)
     if rank > n_cal:
         return Interval(1.0, 1.0)
-    tail = (1.0 - confidence) / 2.0
-    masses = (_beta_binomial(hits, n_test, rank, n_cal + 1 - rank) for hits in range(n_test + 1))
+    tail, units = (1.0 - confidence) / 2.0, float(n_cal) if worth is None else worth
+    below_it = rank * units / n_cal
+    masses = (_beta_binomial(hits, n_test, below_it, units + 1.0 - below_it) for hits in range(n_test + 1))
     below = list(accumulate(masses))
     low, high = (min(bisect_left(below, share), n_test) for share in (tail, 1.0 - tail))
     return Interval(low / n_test, high / n_test)

@@ -255,7 +255,7 @@ def test_coverage_below_its_band_fails_whatever_its_bound() -> None:
         assert (rule.verdict is State.FAIL, f"below {band.low:.4g}" in rule.reason) == (is_below, is_below)
         assert "1 labels a set, 0 empty; 40 calibration items" in rule.reason
     (twice,) = coverage_rules(covered(edge - 1, 60), n=80)
-    other = coverage_band(20, 60, 1.0 - 0.9, 0.9)
+    other = coverage_band(80, 60, 1.0 - 0.9, 0.9, worth=40)
     assert other is not None
     assert (twice.verdict is State.FAIL) is ((edge - 1) / 60 < other.low)
 
@@ -263,15 +263,27 @@ def test_coverage_below_its_band_fails_whatever_its_bound() -> None:
 def test_the_band_counts_units_on_both_sides() -> None:
     found = sets.Sets([1.0] * 60, [1] * 60, [f"d{k // 2}" for k in range(60)])
 
-    assert sets._band(COVERAGE, fit(), "all", found, 0.5, 1) == coverage_band(20, 30, 1.0 - 0.9, 0.9)
+    assert sets._band(COVERAGE, fit(), "all", found, 0.5, 1) == coverage_band(
+        40, 30, 1.0 - 0.9, 0.9, worth=20
+    )
     assert sets._band(COVERAGE, fit(), "all", found, 1.0, 2) == coverage_band(
         40, 30, 1.0 - 0.9, 1.0 - 0.1 / 2
     )
-    assert sets._band(COVERAGE, fit(n=1), "all", found, 0.1, 1) == coverage_band(1, 30, 1.0 - 0.9, 0.9)
+    assert sets._band(COVERAGE, fit(n=1), "all", found, 0.1, 1) == (1.0, 1.0)
     even = gate(metric="coverage", target=0.5, at_least=0.4)
     one = CoverageFit(0.5, (), GroupThreshold(0.5, 1, False))
     assert sets._band(even, one, "all", found, 0.1, 1) == coverage_band(1, 30, 0.5, 0.9)
     assert sets._band(COVERAGE, fit(is_pooled=True), "all", found, 1.0, 1) is None
+
+
+def test_a_threshold_of_many_items_in_few_documents_is_not_taken_for_an_infinite_one() -> None:
+    """8 documents alone would make an infinite threshold, which covers everything; 64 items of them don't."""
+    found = sets.Sets([1.0] * 151 + [0.0] * 9, [1] * 160, [f"d{k // 8}" for k in range(160)])
+
+    band = sets._band(COVERAGE, fit(n=64), "all", found, 1 / 8, 1)
+
+    assert band is not None
+    assert band.low < 151 / 160
 
 
 def test_a_group_with_the_pooled_threshold_is_promised_nothing() -> None:

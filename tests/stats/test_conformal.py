@@ -204,6 +204,30 @@ def test_the_band_is_beta_binomial(n_cal: int, n_test: int, alpha: float) -> Non
     assert coverage_band(n_cal, n_test, alpha) == pytest.approx(tuple(expected))
 
 
+def test_the_band_holds_where_the_items_of_a_unit_are_all_alike() -> None:
+    """8 calibration units of 8 equal scores, 20 test units of 8: the share of coverages below the lower end."""
+    rng = np.random.default_rng(17)
+    band = coverage_band(64, 20, 0.1, 0.9, worth=8)
+    assert band is not None
+
+    below = 0
+    for _ in range(4000):
+        threshold = conformal_threshold(rng.random(8).repeat(8).tolist(), 0.1)
+        below += (rng.random(20) <= threshold).mean() < band.low
+
+    assert below / 4000 <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 4000)
+    assert band.low >= 0.4
+
+
+@pytest.mark.parametrize(("n_cal", "worth"), [(64, 8), (40, 12.5)])
+def test_the_band_of_dependent_items_is_that_of_their_worth(n_cal: int, worth: float) -> None:
+    rank = conformal_rank(n_cal, 0.1) * worth / n_cal
+    expected = stats.betabinom(30, rank, worth + 1 - rank).ppf([0.025, 0.975]) / 30
+
+    assert coverage_band(n_cal, 30, 0.1, worth=worth) == pytest.approx(tuple(expected))
+    assert coverage_band(n_cal, 30, 0.1, worth=n_cal) == coverage_band(n_cal, 30, 0.1)
+
+
 def test_no_band_without_items() -> None:
     assert coverage_band(0, 10, 0.1) is None
     assert coverage_band(10, 0, 0.1) is None

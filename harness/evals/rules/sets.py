@@ -75,13 +75,14 @@ def _band(
 ) -> Interval | None:
     """Where the coverage lies if all is well; None for a group without a promise.
 
-    Counted in units on both sides, so that items of one document don't narrow it.
+    Worth their units on both sides, so that items of one document don't narrow it. The rank is that of the items: a
+    threshold of 64 items in 8 documents is finite, where one of 8 items would not be.
     """
     threshold = fit.threshold(name)
     if threshold.is_pooled:
         return None
-    n_cal = max(1, round(threshold.n * calibration_units))
-    return coverage_band(n_cal, len(set(found.units)), 1.0 - fit.target, 1.0 - 2.0 * gate.beta / groups)
+    worth, confidence = max(1.0, threshold.n * calibration_units), 1.0 - 2.0 * gate.beta / groups
+    return coverage_band(threshold.n, len(set(found.units)), 1.0 - fit.target, confidence, worth=worth)
 
 
 def _with_band(
