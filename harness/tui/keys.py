@@ -214,6 +214,10 @@ ACTIONS: tuple[Action, ...] = (
     Action(
         ("h", "left"), "previous_choice", "value before", "The value before.", (PLAN,), is_in_footer=False,
     ),
+    Action(
+        ("slash",), "find", "find",
+        "Asks for words that a recipe or suite must hold: in its name, domain or description.", (START,),
+    ),
     Action(("m",), "model", "model", "Asks for the model that suites are scored with.", (START,)),
     Action(
         ("a",), "stage_a", "A's stage", "Shows another stage as A, the baseline.", (DIFF,), why_not=nothing_compared,

@@ -46,6 +46,12 @@ def documents(place: Path) -> list[DocumentInfo]:
     )
 
 
+def holds(info: DocumentInfo, words: str) -> bool:
+    """Whether every word stands somewhere in what is known of the document; small letters count as capitals."""
+    known = " ".join(info).casefold()
+    return all(word in known for word in words.casefold().split())
+
+
 def _files(root: Path) -> Iterator[Path]:
     count = 0
     for pattern in ("*.yaml", "recipes/*.yaml", "suites/*.yaml", "suites/*/*.yaml"):

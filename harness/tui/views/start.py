@@ -12,17 +12,24 @@ MODEL = "embedded:smollm2-135m"
 """What a suite is tried with where no other model is named: it needs no network."""
 
 
-def start_body(found: Sequence[DocumentInfo], cursor: int, model: str, cells: int, rows: int) -> list[Line]:
+def start_body(
+    found: Sequence[DocumentInfo], cursor: int, model: str, cells: int, rows: int, *, words: str = ""
+) -> list[Line]:
     """The screen between its frame's lines."""
     if not found:
-        words = " No recipe and no suite here: `harness check FILE` looks into one that lies elsewhere."
-        return [(), line(Span(words, "dim"))]
+        elsewhere = " No recipe and no suite here: `harness check FILE` looks into one that lies elsewhere."
+        nothing = f" No recipe and no suite holds “{words}”: esc shows all."
+        return [(), line(Span(nothing if words else elsewhere, "dim"))]
     here = found[min(cursor, len(found) - 1)]
     about = _about_lines(here, model, cells)
     room = rows - len(about) - 2
     first = window(cursor, len(found), room)
     recipes = sum(info.kind == "recipe" for info in found)
-    title = line(Span(" START", "head"), Span(f"  {recipes} recipes, {len(found) - recipes} suites", "dim"))
+    counts = f"  {recipes} recipes, {len(found) - recipes} suites"
+    title = line(
+        Span(" START", "head"),
+        Span(f"{counts} that hold “{words}”: esc shows all" if words else counts, "dim"),
+    )
     listed = [_row(info, at == cursor, cells) for at, info in list(enumerate(found))[first : first + room]]
     return [title, *exactly(listed, room), rule(cells), *about]
 
