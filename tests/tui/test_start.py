@@ -67,12 +67,12 @@ async def test_a_suite_is_scored_with_the_model_that_was_named(place: Path, home
 async def test_documents_are_found_by_their_words(place: Path, home: Path) -> None:
     async with terminal(home) as screen:
         text = await screen.press("0", "slash", *"Science", "enter")
-        assert "0 recipes, 1 suites that hold “Science”" in text
+        assert "0 recipes, 1 suite that hold “Science”" in text
         await screen.press("enter", "slash", *"zzz", "enter")
         assert asked(screen)[0][:2] == ["eval", "suites/one.yaml"]
         assert "No recipe and no suite holds “Sciencezzz”" in screen.text
         assert "there is no recipe and no suite here" in await screen.press("enter")
-        assert "1 recipes, 1 suites" in await screen.press("escape")
+        assert "1 recipe, 1 suite" in await screen.press("escape")
         assert "▌1 Board" in await screen.press("escape")
 
 

@@ -24,14 +24,18 @@ def start_body(
     about = _about_lines(here, model, cells)
     room = rows - len(about) - 2
     first = window(cursor, len(found), room)
-    recipes = sum(info.kind == "recipe" for info in found)
-    counts = f"  {recipes} recipes, {len(found) - recipes} suites"
+    n_recipes = sum(info.kind == "recipe" for info in found)
+    counts = f"  {_counted(n_recipes, 'recipe')}, {_counted(len(found) - n_recipes, 'suite')}"
     title = line(
         Span(" START", "head"),
         Span(f"{counts} that hold “{words}”: esc shows all" if words else counts, "dim"),
     )
     listed = [_row(info, at == cursor, cells) for at, info in list(enumerate(found))[first : first + room]]
     return [title, *exactly(listed, room), rule(cells), *about]
+
+
+def _counted(n: int, noun: str) -> str:
+    return f"{n} {noun}{'s' if n != 1 else ''}"
 
 
 def _row(info: DocumentInfo, is_here: bool, cells: int) -> Line:
