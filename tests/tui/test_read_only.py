@@ -1,4 +1,4 @@
-"""A home that can be read and no more, as a mounted folder is: every screen opens, and says what can't be done."""
+"""A home that others write: read-only, as a mounted folder is, or looked at by several windows."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import RECORDED_S
+from conftest import NOW_S, RECORDED_S
+from fakes import FakeRun
 from screen import terminal
 
 from harness.tui.context import SCREENS, TITLES
+from harness.tui.desk import Desk
+from harness.tui.views.cells import plain
 from harness.tui.views.folders import can_be_written
 
 CAPABILITIES_V3 = 0x20080522
@@ -82,3 +85,14 @@ async def test_what_would_write_says_that_it_can_not(
 def test_a_home_that_is_not_there_yet_is_written_where_its_folder_can_be(read_only: Path) -> None:
     assert not can_be_written(read_only / "new" / "home")
     assert can_be_written(read_only.parent / "new" / "home")
+
+
+def test_two_windows_follow_one_run(training: FakeRun, home: Path) -> None:
+    windows = [Desk(home, now=lambda: NOW_S), Desk(home, now=lambda: NOW_S)]
+    for window in windows:
+        window.catch_up()
+        window.press("2")
+    training.journal.write("note", level="info", text="both can read this")
+    for window in windows:
+        window.look()
+        assert "both can read this" in "\n".join(map(plain, window.lines(100, 30)))
