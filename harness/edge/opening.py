@@ -23,9 +23,13 @@ def engine_opener(
     adapters: Mapping[str, tuple[Path, str]] | None = None, prefixes: Path | None = None,
     note: Callable[[str], None] = lambda _text: None,
 ) -> Callable[[Release], EdgeEngine]:  # fmt: skip
-    """What opens a release's engine; `prefixes` is the folder where computed beginnings outlive the process."""
+    """What opens a release's engine; `prefixes` is the folder where computed beginnings outlive the process.
+
+    It raises a RefusedError for a release that was not judged with this type of cache.
+    """
 
     def opened(release: Release) -> EdgeEngine:
+        release.require_cache(kv)
         engine = EdgeEngine(
             release.model, release.sha256, threads=threads or release.threads, slots=slots,
             context_tok=context_tok, kv=kv, prefix_folder=prefixes, adapters=adapters, on_note=note,

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from harness.device.layout import Device, release_digest
 from harness.edge.questions import Question
 from harness.errors import DataError, IntegrityError, RefusedError
 from harness.evals.calibrate import Calibration
+from harness.evals.results import State
 from harness.export.keys import Trust
-from harness.export.verify import MANIFEST, RECIPE, SUITES, Order, order_of, verify
+from harness.export.verify import MANIFEST, PICK, RECIPE, SUITES, Order, order_of, verify
 from harness.files import read_json
 from harness.specs.suite import Suite
+
+
+class CacheVerdict(NamedTuple):
+    """What the file was found to be with one type of keys and values."""
+
+    verdict: str | None
+    """None where llama.cpp could not run it."""
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +46,31 @@ class Release:
     threads: int
     is_sensitive: bool
     """The recipe says that its data are."""
+    caches: Mapping[str, CacheVerdict] = field(default_factory=dict)
+    """By type of keys and values, those that the file was judged with."""
 
     def source(self) -> dict[str, str]:
         """What every line of the request log says of it."""
         return {"release": self.digest, "model": self.sha256, "stage": self.stage}
+
+    def require_cache(self, kv: str) -> None:
+        """Returns where the verdict is about answers with keys and values of this type; it always is with `f16`.
+
+        Raises:
+            RefusedError: the file was not judged with it, or did not pass.
+        """
+        found = self.caches.get(kv)
+        if kv == "f16" or (found is not None and found.verdict == State.PASS):
+            return
+        if found is None:
+            raise RefusedError(
+                f"{self.recipe} {self.stage} was not judged with a {kv} cache: no verdict is about its answers",
+                hint=f"export: {{caches: [f16, {kv}]}} in the recipe, then harness release",
+            )
+        raise RefusedError(
+            f"{self.recipe} {self.stage} is {found.verdict or 'unjudged'} with a {kv} cache: {found.reason}",
+            hint="--kv f16 is what it passed with",
+        )
 
     def question(self, suite: str) -> Question:
         """What the suite asks.
@@ -79,7 +109,7 @@ def open_release(folder: Path, trust: Trust) -> Release:
         model=folder / model["file"], sha256=model["sha256"], order=order_of(manifest),
         signature=report.signature, questions=_questions(folder, model["stage"]),
         threads=int(recipe.get("device", {}).get("threads", 2)),
-        is_sensitive=bool(recipe.get("constraints", {}).get("data_sensitive", False)),
+        is_sensitive=bool(recipe.get("constraints", {}).get("data_sensitive", False)), caches=_caches(folder),
     )  # fmt: skip
 
 
@@ -122,6 +152,11 @@ def only_name(device: Path) -> str:
             f"{device}: which model? {', '.join(names) or 'none is installed'}", hint="--name NAME"
         )
     return names[0]
+
+
+def _caches(folder: Path) -> dict[str, CacheVerdict]:
+    rows = read_json(folder / PICK).get("caches", ())
+    return {row["type"]: CacheVerdict(row["verdict"], row["reason"]) for row in rows}
 
 
 def _questions(folder: Path, stage: str) -> dict[str, Question]:
