@@ -13,8 +13,10 @@ from harness.scoring.item import Item, Score, Scorer
 from harness.scoring.quotes import find_places
 from harness.specs.suite import Suite
 
-VALIDATORS = ("citations", "grounded", "valid_json", "form", "pii_leak")
-"""Scorers that need no gold answer."""
+VALIDATORS = (
+    "citations", "grounded", "valid_json", "form", "pii_leak", "promises", "attributes", "forbidden_claims",
+)  # fmt: skip
+"""Scorers that need no gold answer, and whose every fault is one: what they find is not a matter of wording."""
 QUOTED_WORDS = 4
 """A quotation of fewer words is emphasis, or a name."""
 _QUOTATION = re.compile(r"[\"“«]([^\"“”«»]{1,4000})[\"”»]")
@@ -46,6 +48,11 @@ def guards_of(suite: Suite) -> tuple[Guard, ...]:
         for scorer in suite.scorers
         if scorer.name in VALIDATORS
     ]
+    found += [
+        Guard(scorer.score_name, _terms_are_sound, dict(scorer.settings))
+        for scorer in suite.scorers
+        if scorer.name == "clause_terms"
+    ]
     if suite.task == "spans":
         found.append(Guard("quotes", _spans_are_there))
     if suite.task == "extract" and not any(guard.name == "valid_json" for guard in found):
@@ -55,7 +62,7 @@ def guards_of(suite: Suite) -> tuple[Guard, ...]:
 
 
 def chat_guards(suites: Sequence[Suite], names: Sequence[str] = ()) -> tuple[Guard, ...]:
-    """The guards of free chats: those named, and the release's own rules on personal data and banned phrases.
+    """The guards of free chats: those named, and the release's own rules on personal data, claims and banned phrases.
 
     What else a suite demands, such as a length, holds for its own question alone.
 
@@ -70,6 +77,8 @@ def chat_guards(suites: Sequence[Suite], names: Sequence[str] = ()) -> tuple[Gua
         for scorer in suite.scorers:
             if scorer.name == "pii_leak":
                 found.setdefault("pii", _NAMED["pii"]())
+            if scorer.name == "forbidden_claims":
+                found.setdefault("claims", Guard("claims", _scorer("forbidden_claims"), dict(scorer.settings)))
             if scorer.name == "form" and "banned" in scorer.settings:
                 name = f"banned ({suite.suite})"
                 found[name] = Guard(name, _scorer("form"), {"banned": scorer.settings["banned"]})
@@ -119,6 +128,23 @@ def _quotations_are_there(item: Item) -> Score:
     ]
     invented = [text for text in quotations if not find_places(text.strip(" .,;:"), source)]
     return Score(float(not invented), error_class="invented_quote" if invented else None)
+
+
+def _terms_are_sound(item: Item) -> Score:
+    """1 if each term that the answer names is well made and in the text; which may be left out, golds alone know."""
+    from harness.scoring.clause_terms import check_term, fields_of
+
+    if not isinstance(item.parsed, Mapping):
+        return Score(0.0, error_class="not_json")
+    source = item.context or item.input
+    named = {
+        field: value for field in fields_of(item) if (value := item.parsed.get(field)) not in (None, "", [])
+    }
+    problems = [
+        check_term(kind, named[field], source) for field, kind in fields_of(item).items() if field in named
+    ]
+    problem = next((problem for problem in problems if problem is not None), None)
+    return Score(float(problem is None), error_class=problem)
 
 
 def _is_json(item: Item) -> Score:

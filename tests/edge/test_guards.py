@@ -40,6 +40,58 @@ def test_the_suites_validators_are_the_guards_and_its_scorers_with_golds_are_not
 
 
 @pytest.mark.parametrize(
+    ("scorer", "context", "sound", "faulty"),
+    [
+        (
+            "promises",
+            "Refunds take 14 days.",
+            "We will refund you in 14 days.",
+            "We will send you a voucher.",
+        ),
+        ("attributes", "A red chair made of oak.", "A chair of oak, in red.", "A leather chair."),
+        ("forbidden_claims", "The fund fell.", "The fund may rise.", "Returns are guaranteed."),
+    ],
+)
+def test_what_needs_no_gold_is_held_to_on_the_device(
+    scorer: str, context: str, sound: str, faulty: str
+) -> None:
+    guards = guards_of(suite(task="generate", labels=[], scorers=["rouge_l", scorer]))
+
+    assert [guard.name for guard in guards] == [scorer]
+    assert first_held(guards, sound, context=context) is None
+    held = first_held(guards, faulty, context=context)
+    assert held is not None
+    assert held.guard == scorer
+
+
+def test_terms_that_an_answer_names_must_be_sound_and_may_be_left_out() -> None:
+    """Whether a term is missing is for golds to say; on the device nobody has them."""
+    guards = guards_of(
+        suite(task="extract", labels=[], generation={"fields": {"signed": "string", "fee": "string"}},
+              scorers=["fields", {"name": "clause_terms", "date": "signed", "amount": "fee"}])
+    )  # fmt: skip
+    source = "Signed on 3 May 2021, for a fee of $5,000."
+
+    def held(**terms: Any) -> str | None:
+        found = first_held(guards, json.dumps(terms), parsed=terms, input_=source)
+        return found.note if found else None
+
+    assert held(signed="May 3, 2021", fee="$5,000") is None
+    assert held(signed="May 3, 2021", fee=None) is None
+    assert held(signed="2021-05-04", fee=None) == "not_in_source"
+    assert held(signed="someday", fee="$5,000") == "no_date"
+
+
+def test_a_chat_is_held_to_the_claims_that_a_suite_of_the_release_forbids() -> None:
+    guards = chat_guards([suite(task="generate", labels=[], scorers=["rouge_l", "forbidden_claims"])])
+
+    held = first_held(guards, "Buy now: returns are guaranteed.", input_="What is a bond?")
+
+    assert held is not None
+    assert held.guard == "claims"
+
+
+@pytest.mark.parametrize(
     ("answer", "guard"),
     [
         ("Pay 30 dollars.", None),
