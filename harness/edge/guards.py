@@ -78,7 +78,9 @@ def chat_guards(suites: Sequence[Suite], names: Sequence[str] = ()) -> tuple[Gua
             if scorer.name == "pii_leak":
                 found.setdefault("pii", _NAMED["pii"]())
             if scorer.name == "forbidden_claims":
-                found.setdefault("claims", Guard("claims", _scorer("forbidden_claims"), dict(scorer.settings)))
+                found.setdefault(
+                    "claims", Guard("claims", _scorer("forbidden_claims"), dict(scorer.settings))
+                )
             if scorer.name == "form" and "banned" in scorer.settings:
                 name = f"banned ({suite.suite})"
                 found[name] = Guard(name, _scorer("form"), {"banned": scorer.settings["banned"]})
