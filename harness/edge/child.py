@@ -17,11 +17,12 @@ from typing import Any, BinaryIO
 
 from harness.edge import wire
 from harness.edge.base import Trouble
-from harness.edge.batching import Batching, Told
+from harness.edge.batching import Batching
 from harness.edge.bounded import limit_memory
 from harness.edge.labelling import Labelling
 from harness.edge.loaded import Loaded, Settings
 from harness.edge.preparing import Refused, prepare
+from harness.edge.running import Told
 from harness.edge.stored import Key, StoredPrefixes
 from harness.edge.writing import Writing
 from harness.errors import DataError, HarnessError, IntegrityError, ModelError
@@ -88,7 +89,7 @@ class Work:
             text = f"adapter {name!r} answers a request now"
             self._send({"said": "refused", "order": frame["order"], "text": text})
             return
-        self._batching.forget(name)
+        self._batching.sequences.forget(name)
         try:
             self._loaded.set_adapter(name, frame["path"], frame["sha256"])
         except HarnessError as error:
@@ -103,14 +104,14 @@ class Work:
         adapter = runs[0].ask.adapter
         if not ids or any(run.ask.adapter != adapter for run in runs):
             raise ModelError(f"prefix {name!r}: the examples do not begin alike")
-        if self._batching.shelf.pinned_tok + len(ids) > self._loaded.network.cache.cells // 2:
+        if self._batching.sequences.shelf.pinned_tok + len(ids) > self._loaded.network.cache.cells // 2:
             raise ModelError(
                 f"prefix {name!r}: {len(ids):,} tokens, and pinned ones may fill half of the cache"
             )
         key = self._loaded.prefix_key(adapter, tuple(ids))
         state, note = self._read(key)
         restore = None if state is None else lambda sequence: self._loaded.network.restore(sequence, state)
-        at_hand = self._batching.keep(ids, adapter, name, restore)
+        at_hand = self._batching.sequences.keep(ids, adapter, name, restore)
         source = "computed" if at_hand < len(ids) else "memory" if state is None else "disk"
         if source != "disk":
             note = self._write(key, name) or note
@@ -123,7 +124,7 @@ class Work:
             return None, error.message
 
     def _write(self, key: Key, name: str) -> str:
-        kept = next(kept for kept in self._batching.shelf if kept.name == name)
+        kept = next(kept for kept in self._batching.sequences.shelf if kept.name == name)
         if self._stored is None:
             return ""
         try:

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.edge.base import Ask, Trouble
-from harness.edge.batching import Running
 from harness.edge.bounded import bounded
 from harness.edge.labelling import WAVE_NODES, Labelling
 from harness.edge.loaded import TEMPLATE_BYTES, TEMPLATE_S, Loaded
+from harness.edge.running import Running
 from harness.edge.wire import ask_from_json
 from harness.edge.writing import Writing, Written
 from harness.errors import HarnessError, ModelError

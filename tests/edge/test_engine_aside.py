@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.edge.batching import LONG_TOK, Batching, Running
+from harness.edge.batching import LONG_TOK, Batching
 from harness.edge.engine import EdgeEngine
 from harness.edge.prefix import HERE_TOK, WORTH_ASIDE_TOK, Kept, Shelf, distinct_tok
+from harness.edge.running import Running
 from harness.edge.writing import Writing
 from harness.models.base import Message
 from tests.edge.conftest import Heard, ask
@@ -104,17 +105,17 @@ def test_a_state_that_does_not_fit_any_more_is_computed_again() -> None:
     again = answered(batching, 9, [*conversation(0), 5, 6])
 
     assert again.cached_tok < 300
-    kept = {one.sequence for one in batching.shelf if one.is_here}
+    kept = {one.sequence for one in batching.sequences.shelf if one.is_here}
     assert set(book.rows) <= kept
 
 
 def test_what_is_pinned_comes_back_from_aside() -> None:
     batching = batching_over(Book(4000))
     pinned = conversation(5, 40)
-    batching.keep(pinned, "", "system")
+    batching.sequences.keep(pinned, "", "system")
     for number in range(4):
         answered(batching, number, conversation(number))
-    assert not any(kept.is_here for kept in batching.shelf if kept.name)
+    assert not any(kept.is_here for kept in batching.sequences.shelf if kept.name)
 
     assert answered(batching, 9, [*pinned, 5]).cached_tok == 40
 
@@ -124,9 +125,9 @@ def test_a_swapped_adapter_leaves_no_state_of_the_one_before() -> None:
     for number in range(3):
         answered(batching, number, conversation(number))
 
-    batching.forget("")
+    batching.sequences.forget("")
 
-    assert list(batching.shelf) == []
+    assert list(batching.sequences.shelf) == []
     assert answered(batching, 9, conversation(0)).cached_tok == 0
 
 

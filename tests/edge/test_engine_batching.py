@@ -12,9 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.edge.base import Ask
-from harness.edge.batching import STEP_TOK, Batching, Running, Told
+from harness.edge.batching import Batching
 from harness.edge.labelling import Labelling
 from harness.edge.network import NoRoomError
+from harness.edge.running import Running, Told
+from harness.edge.sequences import STEP_TOK
 from harness.edge.writing import Writing, Written
 from harness.models.gguf_api import Feed
 from harness.models.gguf_scoring import MAX_SEQUENCES
@@ -193,10 +195,10 @@ def test_each_request_gets_the_answer_that_the_book_gives_it_alone(
                 assert work.ids == wanted
         elif one.finish == "cancelled":
             assert asks[one.run.number]["withdrawn"] is not None
-    kept = {one.sequence for one in batching.shelf if one.is_here}
+    kept = {one.sequence for one in batching.sequences.shelf if one.is_here}
     assert set(book.rows) <= kept, "a sequence was left behind"
-    assert len(batching._free) + len(kept) == MAX_SEQUENCES
-    assert len(set(batching._free) | kept) == MAX_SEQUENCES
+    assert len(batching.sequences.free) + len(kept) == MAX_SEQUENCES
+    assert len(set(batching.sequences.free) | kept) == MAX_SEQUENCES
 
 
 def test_a_prompt_in_work_goes_through_in_small_parts_while_another_is_written() -> None:
@@ -235,7 +237,7 @@ def test_a_pinned_prefix_is_never_let_go_of() -> None:
     network: Any = Book(700)
     batching = Batching(network, {}, slots=2)
     pinned = [1 + at % 20 for at in range(100)]
-    assert batching.keep(pinned, "", "system") == 0
+    assert batching.sequences.keep(pinned, "", "system") == 0
     options = {"adapter": "", "labels": None, "temperature": 0.0, "seed": 0, "max_new_tokens": 2, "start": 0}
     for number in range(12):
         own = [1 + (at * (number + 2)) % 23 for at in range(200)]
@@ -247,7 +249,7 @@ def test_a_pinned_prefix_is_never_let_go_of() -> None:
     batching.step()
 
     assert last.cached_tok == 100
-    assert batching.keep(pinned, "", "system") == 100
+    assert batching.sequences.keep(pinned, "", "system") == 100
 
 
 def test_a_turn_that_follows_an_answer_takes_over_just_what_was_computed() -> None:

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.edge.base import Ask
-from harness.edge.batching import fair_shares
 from harness.edge.bounded import bounded
+from harness.edge.running import fair_shares
 from harness.edge.stream import TextStream
 from harness.edge.wire import MAX_FRAME_BYTES, Frames, ask_from_json, ask_to_json, pack, read_frame
 from harness.edge.writing import NotFiniteError, Writing, Written

@@ -1,0 +1,147 @@
+"""The sequences of a cache: who has which, what is kept for later, and what leaves where room is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from harness.edge.network import Adapter, Network, NoRoomError
+from harness.edge.prefix import WORTH_BRINGING_TOK, Kept, Shelf, common_tok
+from harness.edge.running import Running
+from harness.models.gguf_api import Feed
+from harness.models.gguf_scoring import MAX_SEQUENCES
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+STEP_TOK = 512
+"""Tokens of a step, and rows of the network's buffers: more of them go through no faster."""
+
+
+class Sequences:
+    """Free ones, and those on the shelf; the others belong to whoever took them."""
+
+    def __init__(self, network: Network, adapters: Mapping[str, Adapter]) -> None:
+        """All are free."""
+        self._network, self._adapters = network, adapters
+        self.free = list(range(MAX_SEQUENCES - 1, -1, -1))
+        self.shelf = Shelf(network.cache.cells)
+
+    def use(self, adapter: str) -> None:
+        """What is decoded from now on goes through the adapter of this name."""
+        self._network.use(self._adapters.get(adapter))
+
+    def keep(
+        self, ids: list[int], adapter: str, name: str, state: Callable[[int], bool] | None = None
+    ) -> int:
+        """Pins a sequence with these ids under the name; how many of them were at hand.
+
+        `state` may bring the sequence's state back, and says whether it did; else it is computed.
+        """
+        sequence = self.take()
+        shared = len(ids) if state is not None and state(sequence) else 0
+        if not shared:
+            shared = self.begin([*ids, -1], adapter, sequence)
+            self.use(adapter)
+            for start in range(shared, len(ids), STEP_TOK):
+                end = min(len(ids), start + STEP_TOK)
+                self.decode([Feed(ids[at], at, (sequence,), False) for at in range(start, end)])
+        self.shelve(Kept(sequence, tuple(ids), adapter, name))
+        return shared
+
+    def forget(self, adapter: str) -> None:
+        """Lets go of all that was computed with the adapter."""
+        for kept in self.shelf.drop(adapter):
+            self._let_go(kept)
+
+    def begin(self, ids: Sequence[int], adapter: str, sequence: int, running: Iterable[Running] = ()) -> int:
+        """Gives an empty sequence the longest beginning that was computed already; its tokens."""
+        shared = self._at_hand(ids, adapter, running)[1]
+        aside, longer = self.shelf.best(ids, adapter, is_here=False)
+        is_worth_it = longer >= shared + WORTH_BRINGING_TOK
+        if aside is not None and is_worth_it and self._bring(aside, sequence, longer):
+            return longer
+        source, shared = self._at_hand(ids, adapter, running)  # room may have been made meanwhile
+        if source is not None:
+            self._network.share(source, sequence, shared)
+        return shared
+
+    def decode(self, feeds: list[Feed]) -> NDArray[Any]:
+        """As `Network.decode`; kept states leave the cache where it is full."""
+        while True:
+            try:
+                return self._network.decode(feeds)
+            except NoRoomError:
+                if not self._make_room():
+                    raise
+
+    def shelve(self, kept: Kept) -> None:
+        """Keeps the state of a sequence that nobody writes to any more."""
+        for gone in self.shelf.put(kept):
+            self._let_go(gone)
+        while (oldest := self.shelf.over()) is not None:
+            self._put_aside(oldest)
+
+    def clear_for(self, run: Running) -> None:
+        """Leaves nothing kept in the cache that each token of the prompt would look past."""
+        own = tuple(run.ids)
+        for kept in list(self.shelf):
+            common = common_tok(kept.ids, own) if kept.adapter == run.ask.adapter else 0
+            if kept.is_here and len(kept.ids) - common >= WORTH_BRINGING_TOK:
+                self._put_aside(kept)
+
+    def take(self) -> int:
+        """An empty sequence."""
+        if not self.free and not self._make_room():
+            raise RuntimeError("more requests are in work than llama.cpp has sequences")
+        return self.free.pop()
+
+    def release(self, sequence: int) -> None:
+        """Empties the sequence and takes it back."""
+        self._network.forget(sequence)
+        self.free.append(sequence)
+
+    def _at_hand(
+        self, ids: Sequence[int], adapter: str, running: Iterable[Running]
+    ) -> tuple[int | None, int]:
+        """The sequence in the cache, kept or in work, that begins most like the ids, and how many of them."""
+        kept, shared = self.shelf.best(ids, adapter)
+        source = None if kept is None else kept.sequence
+        for one in running:
+            here = min(common_tok(one.ids, ids[:-1]), one.fed)
+            if one.ask.adapter == adapter and here > shared:
+                source, shared = one.sequence, here
+        return source, shared
+
+    def _put_aside(self, kept: Kept) -> None:
+        """Takes a kept state out of the cache; its bytes are kept where that is worth it and there is memory."""
+        state = None
+        if self.shelf.is_worth_keeping(kept):
+            with suppress(MemoryError):
+                state = self._network.state(kept.sequence)
+        self.release(kept.sequence)
+        if state is None:
+            self.shelf.remove(kept)
+        else:
+            self.shelf.put_aside(kept, state)
+
+    def _bring(self, kept: Kept, sequence: int, tokens: int) -> bool:
+        """Whether the first tokens of a state that is aside are in the empty sequence now."""
+        assert kept.state is not None
+        while not self._network.restore(sequence, kept.state):
+            if not self._make_room():
+                return False
+        self._network.cut(sequence, tokens)
+        return True
+
+    def _make_room(self) -> bool:
+        """Whether a kept state left the cache."""
+        oldest = self.shelf.oldest()
+        if oldest is not None:
+            self._put_aside(oldest)
+        return oldest is not None
+
+    def _let_go(self, kept: Kept) -> None:
+        if kept.is_here:
+            self.release(kept.sequence)
