@@ -2,6 +2,7 @@
 
     python tests/tui/tour.py --out docs/terminal              some ten minutes on two cores
     python tests/tui/tour.py --kills 20                       and kills the window so often on the way
+    python tests/tui/tour.py --place ~/first-release          in this folder, whose name the pictures then show
     python tests/tui/tour.py --kills 20 --reduced             with a tiny random base, in a few minutes
 
 Nothing is typed but `harness` and keys. The pictures are what tmux shows (`capture-pane`), one text file a station.
@@ -68,12 +69,10 @@ class Tmux:
 
     def __init__(self, place: Path) -> None:
         self.place = place
-        env = {"HARNESS_HOME": str(place / ".harness"), "HARNESS_REVIEWER": "ana"}
-        settings = [word for name, value in env.items() for word in ("-e", f"{name}={value}")]
-        self._run("new-session", "-d", "-s", SESSION, "-x", str(CELLS), "-y", str(ROWS), *settings,
+        self._run("new-session", "-d", "-s", SESSION, "-x", str(CELLS), "-y", str(ROWS),
                   "-c", str(place), "bash --norc --noprofile")  # fmt: skip
         self._run("set-option", "-t", SESSION, "status", "off")
-        self.type("PS1='$ '; clear")
+        self.type("unset HARNESS_HOME HARNESS_DATA NO_COLOR; export HARNESS_REVIEWER=ana PS1='$ '; clear")
 
     def _run(self, *words: str) -> str:
         done = subprocess.run(["tmux", *words], capture_output=True, text=True, check=True)
@@ -326,12 +325,16 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, help="folder for the pictures")
     parser.add_argument("--reduced", action="store_true", help="a tiny random base in the demo's place")
+    parser.add_argument(
+        "--place", type=Path, help="a folder to begin in, not there yet; a temporary one by default"
+    )
     parser.add_argument("--kills", type=int, default=0, help="windows killed on the way")
     asked = parser.parse_args()
     if shutil.which("tmux") is None:
         raise SystemExit("the tour needs tmux")
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    place = Path(tempfile.mkdtemp(prefix="tour-"))
+    place = asked.place.absolute() if asked.place else Path(tempfile.mkdtemp(prefix="tour-"))
+    place.mkdir(parents=True, exist_ok=asked.place is None)
     if asked.reduced:
         write_reduced(place)
     tmux = Tmux(place)
@@ -345,7 +348,8 @@ def main() -> None:
             os.kill(worker, signal.SIGTERM)
     if not is_good:
         raise SystemExit(f"see {place}")
-    shutil.rmtree(place)
+    if asked.place is None:
+        shutil.rmtree(place)
 
 
 if __name__ == "__main__":
