@@ -26,7 +26,9 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -101,9 +103,10 @@ def soak(
 ) -> dict[str, Any]:
     """The report; `ok` is what the script exits by."""
     process, facts = started(release, home, threads)
+    does = DOES | asked_suites(facts["url"])
     tally, until = Tally(), time.monotonic() + seconds
     work = [
-        threading.Thread(target=client, args=(facts["url"], number, until, tally, seed))
+        threading.Thread(target=client, args=(facts["url"], number, until, tally, seed, does))
         for number in range(clients)
     ]
     try:
@@ -179,9 +182,16 @@ def resident_mb(pid: int) -> float:
 # The clients.
 
 
-def client(url: str, number: int, until: float, tally: Tally, seed: int) -> None:
+def asked_suites(url: str) -> dict[str, Do]:
+    """How the release's first suite with labels is asked; nothing where it has none."""
+    found = httpx2.get(f"{url}/suites", headers=bearer(), timeout=30).json()["data"]
+    asked = [suite for suite in found if suite["labels"] and suite["why_not"] is None]
+    return {"answer": partial(answer, asked[0])} if asked else {}
+
+
+def client(url: str, number: int, until: float, tally: Tally, seed: int, does: dict[str, Do]) -> None:
     rng = random.Random(f"{seed} {number}")
-    kinds, weights = list(WEIGHTS), list(WEIGHTS.values())
+    kinds, weights = list(does), [WEIGHTS[kind] for kind in does]
     with httpx2.Client(base_url=url, headers=bearer(), timeout=60) as http:
         n = 0
         while time.monotonic() < until:
@@ -190,7 +200,7 @@ def client(url: str, number: int, until: float, tally: Tally, seed: int) -> None
             nonce = f"client {number} request {n} token {rng.randrange(10**6)}"
             began = time.monotonic()
             try:
-                outcome, request_id, wrong = DOES[kind](http, nonce, rng)
+                outcome, request_id, wrong = does[kind](http, nonce, rng)
             except httpx2.TimeoutException:
                 outcome, request_id, wrong = f"{kind}: lost", None, f"{nonce}: no reply within 60 s"
             except httpx2.HTTPError as error:
@@ -201,18 +211,22 @@ def client(url: str, number: int, until: float, tally: Tally, seed: int) -> None
 
 
 Seen = tuple[str, str | None, str]
+Do = Callable[[httpx2.Client, str, random.Random], Seen]
 
 
 def chat(http: httpx2.Client, nonce: str, _: random.Random) -> Seen:
     reply = http.post("/chat/completions", json=body_of(nonce))
     if reply.status_code != 200:
         return failed("chat", reply)
-    said = reply.json()["choices"][0]["message"]["content"]
-    return "chat: answered", reply.headers["x-request-id"], mixed(nonce, said)
+    choice = reply.json()["choices"][0]
+    said, request_id = choice["message"]["content"], reply.headers["x-request-id"]
+    if choice["finish_reason"] == "length" and nonce.startswith(said):
+        return "chat: out of time", request_id, ""
+    return "chat: answered", request_id, mixed(nonce, said)
 
 
 def stream(http: httpx2.Client, nonce: str, _: random.Random) -> Seen:
-    said, is_whole, error = "", False, ""
+    said, is_whole, is_cut, error = "", False, False, ""
     with http.stream("POST", "/chat/completions", json={**body_of(nonce), "stream": True}) as reply:
         if reply.status_code != 200:
             reply.read()
@@ -225,6 +239,9 @@ def stream(http: httpx2.Client, nonce: str, _: random.Random) -> Seen:
                 data = json.loads(line[6:])
                 error = data["error"]["code"] if "error" in data else error
                 said += "".join(one["delta"].get("content") or "" for one in data.get("choices", ()))
+                is_cut = is_cut or any(one["finish_reason"] == "length" for one in data.get("choices", ()))
+    if is_cut and nonce.startswith(said):
+        return "stream: out of time", request_id, ""
     if is_whole:
         return "stream: answered", request_id, mixed(nonce, said)
     if error in VISIBLE and nonce.startswith(said):
@@ -232,13 +249,14 @@ def stream(http: httpx2.Client, nonce: str, _: random.Random) -> Seen:
     return "stream: torn", request_id, f"{nonce}: the stream ended with {said!r} and no word why"
 
 
-def answer(http: httpx2.Client, nonce: str, _: random.Random) -> Seen:
-    reply = http.post("/suites/clauses/answer", json={"input": nonce})
+def answer(suite: dict[str, Any], http: httpx2.Client, nonce: str, _: random.Random) -> Seen:
+    reply = http.post(f"/suites/{suite['id']}/answer", json={"input": nonce})
     if reply.status_code != 200:
         return failed("answer", reply)
     body = reply.json()
-    is_label = body["label"] in ("cap", "fee", "term")
-    return "answer: answered", reply.headers["x-request-id"], "" if is_label else f"{nonce}: {body}"
+    outcome = "abstained" if body["label"] is None and body["band"] == "abstain" else "answered"
+    is_right = outcome == "abstained" or body["label"] in suite["labels"]
+    return f"answer: {outcome}", reply.headers["x-request-id"], "" if is_right else f"{nonce}: {body}"
 
 
 def hang_up(http: httpx2.Client, nonce: str, rng: random.Random) -> Seen:
@@ -270,8 +288,13 @@ def oversized(http: httpx2.Client, nonce: str, rng: random.Random) -> Seen:
     return f"oversized: {reply.status_code}", reply.headers.get("x-request-id"), wrong
 
 
-DOES = {"chat": chat, "stream": stream, "answer": answer, "hang_up": hang_up, "bad_json": bad_json,
-        "oversized": oversized}  # fmt: skip
+DOES: dict[str, Do] = {
+    "chat": chat,
+    "stream": stream,
+    "hang_up": hang_up,
+    "bad_json": bad_json,
+    "oversized": oversized,
+}
 
 
 def body_of(nonce: str) -> dict[str, Any]:
