@@ -117,13 +117,14 @@ def climbed(run: Path, export: Export) -> dict[str, Any]:
 
 def copied(run: Path, folder: Path, quants: Sequence[str]) -> Path:
     """The run without its quantized files; large files are links."""
+    fresh = {"train", "events.jsonl", "lease.lock", "pick.json", "cancel", "control"}
     ours = {f"model-{quant}.gguf" for quant in FILE_TYPES} | {"ladder.json", "imatrix.gguf"}
 
     def left_out(where: str, names: list[str]) -> set[str]:
         here = Path(where)
         if here == run / "stages":
             return set(names) & set(FILE_TYPES) | (set(names) & set(quants))
-        return {name for name in names if name in ours | {"train", "events.jsonl", "lease.lock", "pick.json"}}
+        return {name for name in names if name in ours | fresh}
 
     shutil.copytree(run, folder, ignore=left_out, copy_function=link_or_copy)
     return folder
