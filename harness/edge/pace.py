@@ -14,11 +14,11 @@ from typing import NamedTuple
 
 SMALL_ROWS = 16
 """A step of more rows goes through all threads: what they save is worth the meetings."""
-SOONEST_STEPS, LATEST_STEPS = 16, 512
+SOONEST_STEPS, LATEST_STEPS = 32, 512
 """Steps between two trials of another number of threads: doubled each time that the trial was in vain."""
 SHOCK = 2.0
 """A step that takes so many times what was expected makes the next one a trial,"""
-CALM_STEPS = 4
+CALM_STEPS = 8
 """unless there was one just now."""
 WEIGHT = 0.3
 """Of the last step in what is expected of the next one."""

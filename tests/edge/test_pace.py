@@ -51,8 +51,8 @@ def test_when_other_programs_take_the_cores_one_thread_goes_on_alone_within_a_fe
 
     taken = steps(pace, {1: 20.0, 2: 500.0}.__getitem__, 200)
 
-    assert taken.count(2) <= 12
-    assert set(taken[-20:]) == {1}
+    assert taken[:20].count(2) <= 12
+    assert taken[20:].count(2) <= 4  # trials
 
 
 def test_when_the_cores_are_free_again_all_threads_are_back() -> None:
