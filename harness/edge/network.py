@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.edge.pace import Pace
 from harness.errors import ModelError
 from harness.models.gguf_api import Cache, Context, Feed, Weights
 
@@ -56,7 +54,6 @@ class Network(Context):
     def __init__(self, weights: Weights, cache: Cache, *, batch_tok: int, threads: int) -> None:
         super().__init__(weights, cache, batch_tok=batch_tok, threads=threads)
         self._adapter: Adapter | None = None
-        self._pace, self._threads = Pace(threads), threads
 
     def share(self, source: int, target: int, tokens: int) -> None:
         """Makes `target` a sequence that begins with the first tokens of `source`."""
@@ -88,22 +85,12 @@ class Network(Context):
             RuntimeError: llama.cpp can't decode the batch.
         """
         batch, _arrays = self._batch(feeds)
-        choice = self._pace.choose(len(feeds))
-        self._set_threads(choice.threads)
-        began = time.perf_counter()
         status = self._lib.llama_decode(self._handle, batch)
         if status == NO_ROOM:
             raise NoRoomError(f"no cells for {len(feeds):,} tokens")
         if status != 0:
             raise RuntimeError(f"llama.cpp could not decode {len(feeds):,} tokens (status {status})")
-        logits = self._logits(sum(feed.is_scored for feed in feeds))
-        self._pace.took(choice, time.perf_counter() - began)
-        return logits
-
-    def _set_threads(self, threads: int) -> None:
-        if threads != self._threads:
-            self._lib.llama_set_n_threads(self._handle, threads, threads)
-            self._threads = threads
+        return self._logits(sum(feed.is_scored for feed in feeds))
 
     def state(self, sequence: int) -> memoryview:
         """The sequence's keys and values, as llama.cpp writes them.
