@@ -26,6 +26,8 @@ ALONE_PROMPT_TOK = 256
 """And while nobody's is: a request that comes meanwhile waits for no more than this."""
 LONG_TOK = 128
 """A prompt with so much to feed goes faster by more than it takes to put aside what others left in the cache."""
+LONG_ANSWER_TOK = 16
+"""And so does an answer of so many tokens: each goes through the network alone, and looks past all that is there."""
 WORTH_WAITING_TOK = 32
 """A request waits for one before it that is computing this much of what it needs itself."""
 
@@ -116,7 +118,8 @@ class Batching:
         run.fed = self.sequences.begin(run.ids, run.ask.adapter, run.sequence, self._running)
         run.cached_tok = min(run.fed, run.prompt_tok)
         self._running.append(run)
-        if run.left_tok >= LONG_TOK:
+        is_long = isinstance(run.work, Writing) and run.ask.max_new_tokens >= LONG_ANSWER_TOK
+        if is_long or run.left_tok >= LONG_TOK:
             self.sequences.clear_for(run)
 
     def _group(self) -> list[Running]:
