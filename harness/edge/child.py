@@ -29,8 +29,6 @@ from harness.errors import DataError, HarnessError, IntegrityError, ModelError
 
 BEAT_S = 1.0
 """While it works, it says so this often; a process that says nothing hangs."""
-PIECE_S = 0.03
-"""Between two pieces of one answer: whoever hears them takes a core from the threads that compute the next one."""
 
 Orders = queue.SimpleQueue[dict[str, Any]]
 
@@ -140,22 +138,14 @@ class Work:
         if told.trouble:
             self._fail(run.number, told.trouble, told.why)
             return
-        if self._is_early(told):
-            run.held += told.text
-            return
         frame: dict[str, Any] = {"number": run.number, "cached_tok": run.cached_tok}
         if isinstance(work, Labelling):
             is_scored = told.finish == "stop"
             frame["labels"] = list(work.logprobs().values()) if is_scored else None
         else:
-            frame |= self._written(run.told, work, run.held + told.text)
-            run.told, run.told_at, run.held = len(work.ids), time.monotonic(), ""
+            frame |= self._written(run.told, work, told.text)
+            run.told = len(work.ids)
         self._send({"said": "done" if told.finish else "piece", "finish": told.finish, **frame})
-
-    def _is_early(self, told: Told) -> bool:
-        """A piece that waits for the next one: neither the first nor the last, and soon after another."""
-        run = told.run
-        return told.finish is None and run.told > 0 and time.monotonic() - run.told_at < PIECE_S
 
     def _written(self, told: int, work: Writing, text: str) -> dict[str, Any]:
         ids, logprobs = work.ids[told:], work.logprobs[told:]

@@ -29,9 +29,6 @@ class Running:
     cached_tok: int = 0
     told: int = 0
     """Tokens of the answer that were told."""
-    told_at: float = 0.0
-    held: str = ""
-    """Text that was written since, and is told with the next piece."""
     wave: Wave | None = None
     leaves: list[int] = field(default_factory=list)
 

@@ -84,7 +84,7 @@ class Sequences:
             self._put_aside(oldest)
 
     def clear_for(self, run: Running) -> None:
-        """Leaves nothing kept in the cache that each token of the prompt would look past."""
+        """Leaves nothing kept in the cache that each token of the prompt and the answer would look past."""
         own = tuple(run.ids)
         for kept in list(self.shelf):
             common = common_tok(kept.ids, own) if kept.adapter == run.ask.adapter else 0

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.edge.batching import LONG_TOK, Batching
+from harness.edge.batching import LONG_ANSWER_TOK, LONG_TOK, Batching
 from harness.edge.engine import EdgeEngine
 from harness.edge.prefix import HERE_TOK, WORTH_ASIDE_TOK, Kept, Shelf, distinct_tok
 from harness.edge.running import Running
@@ -63,6 +63,19 @@ def test_a_long_prompt_looks_past_nothing_that_is_kept() -> None:
     batching.step()
 
     assert set(book.rows) == {run.sequence}
+
+
+@pytest.mark.parametrize(("new_tok", "is_alone"), [(LONG_ANSWER_TOK, True), (LONG_ANSWER_TOK - 1, False)])
+def test_a_long_answer_looks_past_nothing_that_is_kept(new_tok: int, is_alone: bool) -> None:
+    book = Book(4000)
+    batching = batching_over(book)
+    answered(batching, 0, conversation(0, 200))
+    run = running(9, {**OPTIONS, "own": [7] * 5, "max_new_tokens": new_tok})
+    batching.add(run)
+
+    batching.step()
+
+    assert (set(book.rows) == {run.sequence}) is is_alone
 
 
 def test_the_beginning_of_a_long_prompt_stays_in_the_cache() -> None:
