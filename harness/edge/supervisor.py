@@ -123,7 +123,7 @@ class Supervisor:
 
     def _wait(self) -> None:
         """Until something happens, or it is time to look at the clock."""
-        with selectors.DefaultSelector() as selector:
+        with selectors.PollSelector() as selector:
             selector.register(self._inbox.wake, selectors.EVENT_READ)
             process = self._process
             if process is not None:

@@ -273,6 +273,9 @@ class Context:
         if not self._handle:
             raise ModelError(f"llama.cpp can't allocate a cache of {params.n_ctx:,} tokens")
         self._memory = self._lib.llama_get_memory(self._handle)
+        self._one = _One(self._lib)
+        self._rows: tuple[int, int, NDArray[np.float32]] | None = None
+        """Where logits were found last, how many rows of them, and their view."""
         self.cache = cache
         self.batch_tok = batch_tok
 
@@ -309,6 +312,8 @@ class Context:
     def _batch(self, feeds: Sequence[Feed]) -> tuple[Any, list[Any]]:
         import numpy as np
 
+        if len(feeds) == 1 and len(feeds[0].sequences) == 1:
+            return self._one.filled(feeds[0]), []
         count = len(feeds)
         columns = np.array([(feed.token, feed.position, feed.is_scored) for feed in feeds], dtype=np.int32)
         token, position = (np.ascontiguousarray(columns[:, at]) for at in range(2))
@@ -334,6 +339,30 @@ class Context:
         first = self._lib.llama_get_logits(self._handle)  # waits, and puts the rows into the batch's order
         if not first:
             raise RuntimeError(f"llama.cpp gave no logits for {rows} tokens of the batch")
-        values = ctypes.c_float * (rows * self._vocab_size)
-        view = values.from_address(ctypes.addressof(first.contents))
-        return np.ctypeslib.as_array(view).reshape(rows, self._vocab_size)
+        address = ctypes.addressof(first.contents)
+        if self._rows is None or self._rows[:2] != (address, rows):
+            values = ctypes.c_float * (rows * self._vocab_size)
+            view = np.ctypeslib.as_array(values.from_address(address))
+            self._rows = address, rows, view.reshape(rows, self._vocab_size)
+        return self._rows[2]
+
+
+class _One:
+    """A batch of one token in one sequence, filled in place: the arrays of a new one take longer than a small layer."""
+
+    def __init__(self, lib: Any) -> None:
+        self._token, self._position, self._length, self._member = ((ctypes.c_int32 * 1)() for _ in range(4))
+        self._scored = (ctypes.c_int8 * 1)()
+        self._members = (ctypes.POINTER(ctypes.c_int32) * 1)(self._member)
+        self._length[0] = 1
+        self._batch = lib.llama_batch()
+        self._batch.n_tokens = 1
+        self._batch.token, self._batch.pos = self._token, self._position
+        self._batch.n_seq_id, self._batch.seq_id = self._length, self._members
+        self._batch.logits = self._scored
+
+    def filled(self, feed: Feed) -> Any:
+        """The batch with this token."""
+        self._token[0], self._position[0] = feed.token, feed.position
+        self._member[0], self._scored[0] = feed.sequences[0], feed.is_scored
+        return self._batch
