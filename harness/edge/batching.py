@@ -114,13 +114,17 @@ class Batching:
         )
 
     def _start(self, run: Running) -> None:
-        run.sequence = self.sequences.take()
-        run.fed = self.sequences.begin(run.ids, run.ask.adapter, run.sequence, self._running)
-        run.cached_tok = min(run.fed, run.prompt_tok)
-        self._running.append(run)
         is_long = isinstance(run.work, Writing) and run.ask.max_new_tokens >= LONG_ANSWER_TOK
+        run.sequence = self.sequences.take()
+        run.fed = self.sequences.begin(
+            run.ids, run.ask.adapter, run.sequence, self._running, is_long=is_long
+        )
         if is_long or run.left_tok >= LONG_TOK:
             self.sequences.clear_for(run)
+            if not self._running:
+                self.sequences.gather(run)
+        run.cached_tok = min(run.fed, run.prompt_tok)
+        self._running.append(run)
 
     def _group(self) -> list[Running]:
         """Those of the adapter whose turn it is: a pass goes through one adapter."""

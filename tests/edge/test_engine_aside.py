@@ -14,6 +14,7 @@ from harness.edge.batching import LONG_ANSWER_TOK, LONG_TOK, Batching
 from harness.edge.engine import EdgeEngine
 from harness.edge.prefix import HERE_TOK, WORTH_ASIDE_TOK, Kept, Shelf, distinct_tok
 from harness.edge.running import Running
+from harness.edge.sequences import SPREAD_TOK
 from harness.edge.writing import Writing
 from harness.models.base import Message
 from tests.edge.conftest import Heard, ask
@@ -89,6 +90,61 @@ def test_the_beginning_of_a_long_prompt_stays_in_the_cache() -> None:
 
     assert run.cached_tok == 200
     assert len(book.saved) == 0
+
+
+class Placed(Book):
+    """A book whose cells have places, given out as llama.cpp does: on from the last one, or from the first that is free
+    where sequences went before it."""
+
+    def __init__(self, cells: int) -> None:
+        super().__init__(cells)
+        self._head = 0
+
+    @property
+    def end(self) -> int:
+        """Every cell before it is looked at."""
+        return max(self._taken(), default=-1) + 1
+
+    def forget(self, sequence: int) -> None:
+        before = self._taken()
+        super().forget(sequence)
+        self._head = min([self._head, *(before - self._taken())])
+
+    def clear(self) -> None:
+        super().clear()
+        self._head = 0
+
+    def next_cell(self) -> int:
+        taken = self._taken()
+        self._head = next(cell for cell in range(self._head, self.cache.cells) if cell not in taken)
+        return self._head
+
+    def _taken(self) -> set[int]:
+        return {cell for row in self.rows.values() for cell, _, _ in row}
+
+
+@pytest.mark.parametrize("is_back", [False, True])
+def test_a_long_answer_after_others_looks_past_few_empty_cells(is_back: bool) -> None:
+    book = Placed(4000)
+    batching = batching_over(book)
+    own = conversation(1, 250)
+    answered(batching, 0, own)
+    for number in range(1, 4):
+        answered(batching, 10 * number, [7] * 240)
+        for other in range(1, 5):
+            answered(batching, 10 * number + other, conversation(other + 10 * number, 110))
+        if is_back:  # behind what the others left
+            answered(batching, 10 * number + 8, [*own, number])
+        run = running(10 * number + 9, {**OPTIONS, "own": [*own, number, 3], "max_new_tokens": LONG_ANSWER_TOK})
+        batching.add(run)
+        batching.step()
+
+        assert run.cached_tok >= 250
+        assert book.end < len(run.ids) + SPREAD_TOK
+        while batching.is_busy:
+            batching.step()
+        assert isinstance(run.work, Writing)
+        assert run.work.ids == expected(run)
 
 
 def test_a_state_that_no_memory_can_hold_is_computed_again() -> None:

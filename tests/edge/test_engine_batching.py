@@ -47,6 +47,9 @@ class Book:
     def forget(self, sequence: int) -> None:
         self.rows.pop(sequence, None)
 
+    def clear(self) -> None:
+        self.rows.clear()
+
     def cut(self, sequence: int, tokens: int) -> None:
         del self.rows[sequence][tokens:]
 
@@ -59,8 +62,9 @@ class Book:
         row = self.saved[int(bytes(state))]
         if self.live() + len(row) > self.cache.cells:
             return False
-        self.rows[sequence] = [(self._cells + at, token, by) for at, (token, by) in enumerate(row, 1)]
-        self._cells += len(row)
+        placed = self.rows.setdefault(sequence, [])
+        for token, by in row:
+            placed.append((self.next_cell(), token, by))
         return True
 
     def use(self, adapter: Any) -> None:
@@ -69,6 +73,10 @@ class Book:
     def live(self) -> int:
         return len({cell for row in self.rows.values() for cell, _, _ in row})
 
+    def next_cell(self) -> int:
+        self._cells += 1
+        return self._cells
+
     def decode(self, feeds: Sequence[Feed]) -> Any:
         assert 0 < len(feeds) <= STEP_TOK
         if self.live() + len(feeds) > self.cache.cells:
@@ -76,11 +84,11 @@ class Book:
         self.most = max(self.most, len(feeds))
         scored = []
         for feed in feeds:
-            self._cells += 1
+            cell = self.next_cell()
             for sequence in feed.sequences:
                 row = self.rows.setdefault(sequence, [])
                 assert len(row) == feed.position, "a gap, or a position twice"
-                row.append((self._cells, feed.token, self.adapter))
+                row.append((cell, feed.token, self.adapter))
             if feed.is_scored:
                 scored.append(logits_after(self.rows[feed.sequences[0]], self.adapter))
         return np.array(scored).reshape(len(scored), VOCAB)
