@@ -116,9 +116,7 @@ class Batching:
     def _start(self, run: Running) -> None:
         is_long = isinstance(run.work, Writing) and run.ask.max_new_tokens >= LONG_ANSWER_TOK
         run.sequence = self.sequences.take()
-        run.fed = self.sequences.begin(
-            run.ids, run.ask.adapter, run.sequence, self._running, is_long=is_long
-        )
+        run.fed = self.sequences.begin(run.ids, run.ask.adapter, run.sequence, self._running, is_long=is_long)
         if is_long or run.left_tok >= LONG_TOK:
             self.sequences.clear_for(run)
             if not self._running:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import isfinite
 
 PRUNE_NATS = 12.0
-"""A branch this far below the best finished choice is not followed: it weighs less than 6.2e-6 of it, where the rounding
+"""A branch this far below the best finished choice is not followed: it weighs less than 6.2e-6 of it, where rounding
 of a quantized file moves probabilities by 1e-3 and more. Of 38 labels a tuned model puts a third below that."""
 
 LEAD_NATS = 12.0

@@ -135,7 +135,9 @@ def test_a_long_answer_after_others_looks_past_few_empty_cells(is_back: bool) ->
             answered(batching, 10 * number + other, conversation(other + 10 * number, 110))
         if is_back:  # behind what the others left
             answered(batching, 10 * number + 8, [*own, number])
-        run = running(10 * number + 9, {**OPTIONS, "own": [*own, number, 3], "max_new_tokens": LONG_ANSWER_TOK})
+        run = running(
+            10 * number + 9, {**OPTIONS, "own": [*own, number, 3], "max_new_tokens": LONG_ANSWER_TOK}
+        )
         batching.add(run)
         batching.step()
 
