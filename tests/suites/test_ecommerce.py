@@ -20,7 +20,7 @@ from tests.suites.own_records import ROOT, Splits, label_counts, read_splits, re
 
 FOLDER = ROOT / "suites/ecommerce"
 CLAIMS = FOLDER / "claims.yaml"
-A_LABEL: dict[Split, int] = {"train": 30, "dev": 5, "calibration": 8, "eval": 18}
+A_LABEL: dict[Split, int] = {"train": 45, "dev": 5, "calibration": 8, "eval": 18}
 AUDIENCES = {"women", "men", "children", "older adults", "everyone"}
 
 

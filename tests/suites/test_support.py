@@ -21,7 +21,7 @@ from tests.suites.own_records import ROOT, Splits, label_counts, read_splits, re
 
 FOLDER = ROOT / "suites/support"
 TRIAGE, REPLIES = FOLDER / "triage.yaml", FOLDER / "replies.yaml"
-A_LABEL: dict[Split, int] = {"train": 24, "dev": 4, "calibration": 8, "eval": 15}
+A_LABEL: dict[Split, int] = {"train": 48, "dev": 4, "calibration": 8, "eval": 15}
 TONES = {"plain", "typos", "slang", "rude"}
 
 
