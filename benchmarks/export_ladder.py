@@ -8,7 +8,8 @@ Takes the 16-bit file of each run, which must have passed, and does what `harnes
 file on the development split, then the gate from the largest file to the smallest until one does not pass. Works on a
 copy; the run stays as it is. Without --run it takes the newest finished demo and legal-cuad runs in $HARNESS_HOME.
 
-Writes benchmarks/results/export_ladder.json and .md. The exit code is 1 where a run takes over 12 minutes.
+Writes benchmarks/results/export_ladder.json and .md, in which other recipes' runs stay. The exit code is 1 where a run
+takes over 12 minutes.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -64,12 +66,21 @@ def main() -> int:
             "not run: no finished demo or legal-cuad run; make one with harness release, or name it with --run"
         )
         return 0
-    report = {"machine": machine(), "runs": [climbed(run, export) for run in runs]}
+    measured = [climbed(run, export) for run in runs]
     options.out.mkdir(exist_ok=True, parents=True)
-    (options.out / "export_ladder.json").write_text(json.dumps(report, indent=1) + "\n")
+    path = options.out / "export_ladder.json"
+    report = {"runs": [*others(path, measured), *measured]}
+    path.write_text(json.dumps(report, indent=1) + "\n")
     (options.out / "export_ladder.md").write_text(page(report))
     print(json.dumps(report) if options.json else page(report))
-    return 0 if all(run["seconds"] <= LIMIT_S for run in report["runs"]) else 1
+    return 0 if all(run["seconds"] <= LIMIT_S for run in measured) else 1
+
+
+def others(path: Path, measured: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What was measured before of other recipes' runs."""
+    here = {run["run"].rpartition("-")[0] for run in measured}
+    known = json.loads(path.read_text())["runs"] if path.exists() else []
+    return [run for run in known if run["run"].rpartition("-")[0] not in here]
 
 
 def newest(recipes: Sequence[str]) -> list[Path]:
@@ -107,7 +118,8 @@ def climbed(run: Path, export: Export) -> dict[str, Any]:
         choice = pick_quant(folder, loaded, verdicts)
         ladder = read_json(folder / "artifacts" / "ladder.json")
         return {
-            "run": run.name, "seconds": round(seconds, 1), "picked": choice.picked,
+            "run": run.name, "date": datetime.now(UTC).date().isoformat(), "machine": machine(),
+            "seconds": round(seconds, 1), "picked": choice.picked,
             "imatrix": ladder.get("imatrix"), "sensitivity": ladder.get("sensitivity"),
             "f16_bytes": (folder / "artifacts" / "model-f16.gguf").stat().st_size,
             "rows": [row(one, ladder["rows"][one["quant"]]) for one in choice.to_json()["rows"]],
@@ -155,11 +167,7 @@ def notes(folder: Path) -> list[str]:
 
 def page(report: Mapping[str, Any]) -> str:
     """The tables as Markdown."""
-    found = report["machine"]
-    lines = [
-        "# The quantization ladder", "",
-        f"{found['cpu']}, {found['cpus']} processors, load {found['load_1_min']} at the end.", "",
-    ]  # fmt: skip
+    lines = ["# The quantization ladder", ""]
     for run in report["runs"]:
         lines += [f"## {run['run']}", "", words(run), "", *table(run["rows"]), ""]
     return "\n".join(lines) + "\n"
@@ -167,7 +175,11 @@ def page(report: Mapping[str, Any]) -> str:
 
 def words(run: Mapping[str, Any]) -> str:
     imatrix = run["imatrix"] or {}
-    said = f"{run['seconds'] / 60:.1f} minutes for writing, measuring and judging; picked: {run['picked'] or 'none'}. "
+    found = run["machine"]
+    said = (
+        f"{run['date']}, {found['cpu']}, {found['cpus']} processors, load {found['load_1_min']} at the end. "
+    )
+    said += f"{run['seconds'] / 60:.1f} minutes for writing, measuring and judging; picked: {run['picked'] or 'none'}. "
     said += f"16-bit file: {run['f16_bytes'] / MIB:,.0f} MiB. KL in nats a token from it."
     if imatrix:
         said += f" Importances from {imatrix['tokens']:,} tokens ({imatrix['method']});"
