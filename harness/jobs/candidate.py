@@ -163,6 +163,7 @@ def _suite_examples(loaded: Loaded, split: Split) -> list[Example]:
             make_prompt(suite, record, labels),
             example_answer(suite, record),
             text=record.input,
+            context="" if record.retrieved else record.context,
             unit=record.unit,
         )
         for record in loaded.splits[first][split]

@@ -353,7 +353,8 @@ class _One:
     def __init__(self, lib: Any) -> None:
         self._token, self._position, self._length, self._member = ((ctypes.c_int32 * 1)() for _ in range(4))
         self._scored = (ctypes.c_int8 * 1)()
-        self._members = (ctypes.POINTER(ctypes.c_int32) * 1)(self._member)
+        pointer = ctypes.POINTER(ctypes.c_int32)
+        self._members = (pointer * 1)(ctypes.cast(self._member, pointer))
         self._length[0] = 1
         self._batch = lib.llama_batch()
         self._batch.n_tokens = 1

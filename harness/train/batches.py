@@ -29,6 +29,8 @@ class Example:
     answer: str
     text: str | None = None
     """The record's own text, without the prompt around it; the preflight compares it with the gate's."""
+    context: str = ""
+    """What the record is asked about, where that is a part of it; compared too."""
     unit: str | None = None
     """What the record is a part of, such as its document; None when unknown."""
     rejected: str | None = None

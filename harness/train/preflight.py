@@ -198,7 +198,7 @@ def _record(example: Example) -> Record:
     text = example.text if example.text is not None else max(turns, key=len, default="")
     # A unit that is unknown must not equal any other.
     unit = example.unit if example.unit is not None else f"\0{example.id}"
-    return Record(example.id, text, (example.answer,), {}, unit, {})
+    return Record(example.id, text, (example.answer,), {}, unit, {}, example.context)
 
 
 def _line(finding: Finding) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.data.overlap import find_overlaps, near_duplicates, normalise
+from harness.data.overlap import find_overlaps, near_duplicates, normalise, shared
 from harness.data.records import Record
+from harness.retrieval.passages import Retrieved
 
 
 def record(name: str, text: str, unit: str = "") -> Record:
@@ -27,6 +30,39 @@ def test_each_kind_of_overlap_names_both_ids() -> None:
         ("id", "both", "both"), ("unit", "t2", "e3"), ("unit", "both", "both"),
         ("text", "t1", "e1"), ("normalised", "t1", "e2"),
     }  # fmt: skip
+
+
+QUESTION = "Some obligations of this agreement survive its end."
+CONTRACT = " ".join(f"clause {n} binds party {n % 7}" for n in range(60))
+
+
+def about(name: str, text: str, context: str) -> Record:
+    return Record(name, text, ("x",), {}, name, {}, context)
+
+
+def test_one_question_about_two_documents_is_two_questions() -> None:
+    other = " ".join(f"article {n} frees seller {n % 5}" for n in range(60))
+    train = [
+        about("t1", QUESTION, other),
+        about("t2", QUESTION.upper(), other),
+        about("t3", f"Hear: {QUESTION}", other),
+    ]
+
+    assert shared(train, [about("e", QUESTION, CONTRACT)]) == {}
+
+
+@pytest.mark.parametrize("text", [QUESTION, QUESTION.upper(), f"Hear: {QUESTION}"])
+@pytest.mark.parametrize("context", ["", CONTRACT, CONTRACT.replace("clause 30", "clause thirty")])
+def test_a_question_is_found_again_with_its_document_or_with_none(text: str, context: str) -> None:
+    for left, right in ((context, CONTRACT), (CONTRACT, context)):
+        assert ("t", "e") in shared([about("t", text, left)], [about("e", QUESTION, right)])
+
+
+def test_what_was_looked_up_for_a_question_does_not_make_it_another() -> None:
+    passages = Retrieved("snapshot", ())
+    trained = replace(about("t", QUESTION, "one passage about survival"), retrieved=passages)
+
+    assert shared([trained], [about("e", QUESTION, CONTRACT)]) == {("t", "e"): "text"}
 
 
 def test_splits_without_overlap_have_none() -> None:
