@@ -250,11 +250,10 @@ def ask_tuned(one: Public, row: dict[str, Any], asked: Asked, budget: Budget) ->
         command=["python", "benchmarks/domains.py", "--only", one.name],
     )  # fmt: skip
     began = time.monotonic()
-    needed_s = budget.longest_s or TUNED_S
+    needed_s = max(budget.longest_s, TUNED_S)
     if run_state(folder) is not RunState.DONE and budget.left_s < needed_s:
-        row["not_run"]["tuned"] = (
-            f"{budget.left_s / 60:.1f} minutes were left, and it takes some {needed_s / 60:.1f}"
-        )
+        left_min = max(0.0, budget.left_s / 60)
+        row["not_run"]["tuned"] = f"{left_min:.1f} minutes were left, and it takes some {needed_s / 60:.1f}"
         return
     if why := finish(folder, budget):
         row["not_run"]["tuned"] = why
