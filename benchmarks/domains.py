@@ -78,7 +78,7 @@ SETS = (
     Public("pubmedqa", "healthcare", "healthcare/pubmedqa", 0.55, 40, 448),
     Public("mts_dialog", "healthcare", "healthcare/mts_dialog", 0.55, 30, 384),
     Public("cuad_clauses", "legal", "legal/cuad", 0.65, 90),
-    Public("contract_nli", "legal", "legal/contract_nli", 0.55, 30, 512),
+    Public("contract_nli", "legal", "legal/contract_nli", 0.55, 24, 512),
     Public("scifact_pairs", "science", "science/scifact_pairs", 0.60, 60, 256),
     Public("evidence_inference", "science", "science/evidence_inference", 0.50, 30, 512),
     Public("product_attributes", "ecommerce", "ecommerce/product_attributes", 0.40, 60),

@@ -56,6 +56,10 @@ class Work:
         for told in self._batching.step():
             self._tell(told)
 
+    def rest(self) -> None:
+        """What can be done while nobody waits."""
+        self._batching.sequences.copy_kept()
+
     def _on_ask(self, frame: Mapping[str, Any]) -> None:
         number = frame["number"]
         self._send({"said": "preparing", "number": number})  # whoever kills the process next is known
@@ -216,6 +220,8 @@ def main() -> int:
 
 def _take_orders(orders: Orders, work: Work) -> None:
     """All orders that are there; waits for one where there is nothing else to do."""
+    if not work.is_busy and orders.empty():
+        work.rest()
     while True:
         try:
             work.order(orders.get(block=not work.is_busy))

@@ -36,12 +36,12 @@ class Kept:
     """Of a pinned one: it stays until its name is given to another."""
     used: int = field(default=0)
     state: memoryview | None = field(default=None, repr=False)
-    """As llama.cpp writes it, of one that is aside."""
+    """As llama.cpp writes it, of one that is aside or may soon be."""
 
     @property
     def is_here(self) -> bool:
         """It is in the cache."""
-        return self.state is None
+        return self.sequence != AWAY
 
 
 class Shelf:

@@ -124,6 +124,12 @@ class Sequences:
         else:
             run.fed = 0
 
+    def copy_kept(self) -> None:
+        """Copies what may have to leave the cache, while nobody waits: then it leaves at once."""
+        for kept in self.shelf:
+            if kept.is_here and self.shelf.is_worth_keeping(kept):
+                self._copy(kept)
+
     def take(self) -> int:
         """An empty sequence."""
         if not self.free and not self._make_room():
@@ -151,15 +157,19 @@ class Sequences:
 
     def _put_aside(self, kept: Kept) -> None:
         """Takes a kept state out of the cache; its bytes are kept where that is worth it and there is memory."""
-        state = None
-        if self.shelf.is_worth_keeping(kept):
-            with suppress(MemoryError):
-                state = self._network.state(kept.sequence)
+        is_worth_it = self.shelf.is_worth_keeping(kept)
+        if is_worth_it:
+            self._copy(kept)
         self.release(kept.sequence)
-        if state is None:
+        if kept.state is None or not is_worth_it:
             self.shelf.remove(kept)
         else:
-            self.shelf.put_aside(kept, state)
+            self.shelf.put_aside(kept, kept.state)
+
+    def _copy(self, kept: Kept) -> None:
+        if kept.state is None:
+            with suppress(MemoryError):
+                kept.state = self._network.state(kept.sequence)
 
     def _put_all_aside(self) -> None:
         for kept in [kept for kept in self.shelf if kept.is_here]:

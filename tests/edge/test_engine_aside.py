@@ -79,6 +79,22 @@ def test_a_long_answer_looks_past_nothing_that_is_kept(new_tok: int, is_alone: b
     assert (set(book.rows) == {run.sequence}) is is_alone
 
 
+def test_what_was_copied_while_nobody_waited_leaves_the_cache_without_a_copy() -> None:
+    book = Book(4000)
+    batching = batching_over(book)
+    answered(batching, 0, conversation(0))
+    answered(batching, 1, [3, 4])
+    batching.sequences.copy_kept()
+    batching.sequences.copy_kept()
+    copies = len(book.saved)
+
+    answered(batching, 2, [7] * (LONG_TOK + 100))
+
+    assert copies == 1, "a short one is computed again as fast"
+    assert len(book.saved) == copies
+    assert answered(batching, 9, [*conversation(0), 5, 6]).cached_tok >= 300
+
+
 def test_the_beginning_of_a_long_prompt_stays_in_the_cache() -> None:
     book = Book(4000)
     batching = batching_over(book)
